@@ -1,0 +1,1 @@
+"""ziggurat: published methods of representation learning under one contract, each with its claim measured."""
