@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -15,29 +14,7 @@ from ziggurat.data.batch import Batch
 from ziggurat.data.feeds import Labelled, WholeGraph
 from ziggurat.data.protocols import Kind
 from ziggurat.data.seeds import derive
-
-Schedule = Callable[[float], float]
-
-
-def constant(fraction: float) -> float:
-    """A schedule that never changes the learning rate."""
-    return 1.0
-
-
-def cosine(fraction: float) -> float:
-    """Half a cosine from 1 to 0 over the run."""
-    return 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
-
-
-@dataclass
-class Recipe:
-    """An optimiser and its schedule: the factor on the learning rate as a function of the fraction of the run, in [0, 1].
-
-    `schedule` is one function for all parameter groups, or one for each group.
-    """
-
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule | Sequence[Schedule] = constant
+from ziggurat.nn.recipe import Recipe
 
 
 class Learner(LightningModule):
@@ -150,7 +127,9 @@ class Learner(LightningModule):
         groups = len(recipe.optimizer.param_groups)
         schedules = [recipe.schedule] * groups if callable(recipe.schedule) else list(recipe.schedule)
         if len(schedules) != groups:
-            raise ValueError(f"the recipe has {groups} parameter groups but {len(schedules)} schedules; give one for each.")
+            raise ValueError(
+                f"the recipe has {groups} parameter groups but {len(schedules)} schedules; give one for each."
+            )
         factors = [lambda step, schedule=schedule: schedule(self.fraction(step)) for schedule in schedules]
         scheduler = torch.optim.lr_scheduler.LambdaLR(recipe.optimizer, factors)
         return {"optimizer": recipe.optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

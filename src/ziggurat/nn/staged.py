@@ -99,7 +99,9 @@ class Classifier(nn.Module):
     Shapes: (B, C, *) -> (B, num_classes), with `pre_logits` (B, C).
     """
 
-    def __init__(self, in_features: int, num_classes: int, pool: Literal["avg", "none"] = "avg", dropout: float = 0.0) -> None:
+    def __init__(
+        self, in_features: int, num_classes: int, pool: Literal["avg", "none"] = "avg", dropout: float = 0.0
+    ) -> None:
         super().__init__()
         if pool not in ("avg", "none"):
             raise ValueError(f"pool must be 'avg' or 'none', got {pool!r}.")
@@ -113,7 +115,9 @@ class Classifier(nn.Module):
             raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes}.")
         old = next(iter(getattr(self, "fc", nn.Identity()).parameters()), torch.empty(0))
         self.fc = (
-            nn.Linear(self.in_features, num_classes, device=old.device, dtype=old.dtype) if num_classes else nn.Identity()
+            nn.Linear(self.in_features, num_classes, device=old.device, dtype=old.dtype)
+            if num_classes
+            else nn.Identity()
         )
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:

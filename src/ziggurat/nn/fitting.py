@@ -1,0 +1,64 @@
+"""One quiet call of Lightning's Trainer: what tests, experiments and short trainings have in common."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from ziggurat.data.seeds import derive
+from ziggurat.nn.learner import Learner
+
+
+def fit(
+    learner: Learner,
+    batches: Iterable[Any],
+    steps: int | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    clip: float | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Learner:
+    """Trains `learner` for a number of steps or epochs and returns it in evaluation mode.
+
+    Arguments:
+        batches: a loader of `ziggurat.data.feed`, or any iterable of batches.
+        steps, epochs: exactly one of the two.
+        seed: of every step; the loader has its own.
+        device: "cpu", "cuda", "mps", or "auto".
+        clip: largest norm of the gradient; None does not clip.
+        callbacks: of Lightning.
+    """
+    if (steps is None) == (epochs is None):
+        raise ValueError("give either steps or epochs, not both and not neither.")
+    learner.seed = seed
+    quiet = logging.getLogger("lightning.pytorch")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(derive(seed, "fit"))
+            trainer = lightning.Trainer(
+                max_steps=-1 if steps is None else steps,
+                max_epochs=-1 if epochs is None else epochs,
+                accelerator={"cuda": "gpu"}.get(device, device),
+                devices=1,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+                gradient_clip_val=clip,
+                callbacks=list(callbacks),
+            )
+            trainer.fit(learner, batches)
+    finally:
+        quiet.setLevel(level)
+    return learner.eval()

@@ -1,0 +1,44 @@
+"""An optimiser and its schedule over a run whose length is not yet known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+Schedule = Callable[[float], float]
+
+
+def constant(fraction: float) -> float:
+    """A schedule that never changes the learning rate."""
+    return 1.0
+
+
+def cosine(fraction: float) -> float:
+    """Half a cosine from 1 to 0 over the run."""
+    return 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
+
+
+def warmup_cosine(fraction: float, warmup: float = 0.05) -> float:
+    """A straight rise over the first `warmup` of the run, then half a cosine to 0."""
+    if fraction < warmup:
+        return (fraction + 1e-3) / (warmup + 1e-3)
+    return cosine((fraction - warmup) / (1 - warmup))
+
+
+def steps(*at: float, factor: float = 0.1) -> Schedule:
+    """Multiplies the learning rate by `factor` at each of the given fractions of the run."""
+    return lambda fraction: factor ** sum(fraction >= where for where in at)
+
+
+@dataclass
+class Recipe:
+    """An optimiser and its schedule: the factor on the learning rate as a function of the fraction of the run, in [0, 1].
+
+    `schedule` is one function for all parameter groups, or one for each group.
+    """
+
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule | Sequence[Schedule] = constant

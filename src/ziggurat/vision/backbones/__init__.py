@@ -1,0 +1,1 @@
+"""Backbones: networks whose stages give features of images."""
