@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -67,8 +69,11 @@ def hop_stack(
     x: Float[Tensor, "N F"], edge_index: Int64[Tensor, "2 E"], edge_weight: Float[Tensor, " E"], hops: int
 ) -> list[Float[Tensor, "N F"]]:
     """[x, S x, …, S^hops x] with sparse matrix products and without autograd: what decoupled networks compute once."""
-    n = len(x)
-    matrix = torch.sparse_coo_tensor(edge_index.flip(0), edge_weight.to(x.dtype), (n, n)).coalesce().to_sparse_csr()
+    shape = (len(x), len(x))
+    with warnings.catch_warnings():  # torch calls its CSR format beta, once a process
+        warnings.simplefilter("ignore")
+        weights = edge_weight.to(x.dtype)
+        matrix = torch.sparse_coo_tensor(edge_index.flip(0), weights, shape, check_invariants=False).to_sparse_csr()
     stack = [x]
     for _ in range(hops):
         stack.append(matrix @ stack[-1])

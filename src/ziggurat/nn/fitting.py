@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import lightning
@@ -13,6 +13,19 @@ from lightning.pytorch.callbacks import Callback
 
 from ziggurat.data.seeds import derive
 from ziggurat.nn.learner import Learner
+
+
+class Fixed:
+    """The same batches in every epoch, as a loader. (Lightning would take a plain list for several loaders.)"""
+
+    def __init__(self, batches: Sequence[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
 
 
 def fit(
@@ -28,7 +41,7 @@ def fit(
     """Trains `learner` for a number of steps or epochs and returns it in evaluation mode.
 
     Arguments:
-        batches: a loader of `ziggurat.data.feed`, or any iterable of batches.
+        batches: a loader of `ziggurat.data.feed`, or a list of batches.
         steps, epochs: exactly one of the two.
         seed: of every step; the loader has its own.
         device: "cpu", "cuda", "mps", or "auto".
@@ -58,7 +71,7 @@ def fit(
                 gradient_clip_val=clip,
                 callbacks=list(callbacks),
             )
-            trainer.fit(learner, batches)
+            trainer.fit(learner, Fixed(batches) if isinstance(batches, list | tuple) else batches)
     finally:
         quiet.setLevel(level)
     return learner.eval()

@@ -30,7 +30,8 @@ def trainable_parts(network: nn.Module, by: Literal["stage", "block"]) -> list[n
 def part_shapes(parts: list[nn.Module], input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The shape of one sample behind each part."""
     shapes, modes = [], [part.training for part in parts]
-    x = torch.zeros(1, *input_shape)
+    first = next(p for part in parts for p in part.parameters())
+    x = torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device)
     for part in parts:
         x = part.eval()(x)
         shapes.append(tuple(x.shape[1:]))

@@ -74,8 +74,8 @@ class MonoForward(LocalLearner):
             raise ValueError(f"mode must be 'sum' or 'last', got {mode!r}.")
         if num_classes < 2:
             raise ValueError(f"num_classes must be 2 or more, got {num_classes}.")
-        network.reset_classifier(0)
         parts = trainable_parts(network, by)
+        network.reset_classifier(0)
         shapes = part_shapes(parts, tuple(input_shape))
         self.blocks = nn.ModuleList(
             MonoForwardBlock(part, math.prod(shape), num_classes) for part, shape in zip(parts, shapes, strict=True)

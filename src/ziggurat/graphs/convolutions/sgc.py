@@ -132,4 +132,5 @@ class SGCClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, data: Data) -> np.ndarray:
         """Classes (N,) of all nodes."""
-        return self.classes_.numpy()[self.predict_proba(data).argmax(1)]
+        best = self.predict_proba(data).argmax(1)
+        return self.classes_.numpy()[best]
