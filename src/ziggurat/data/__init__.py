@@ -21,9 +21,12 @@ __getattr__, __dir__, __all__ = lazy(
         "TwoViews": ".feeds",
         "Views": ".batch",
         "WholeGraph": ".feeds",
+        "channel_stats": ".loading",
         "derive": ".seeds",
         "feed": ".feeds",
         "generator": ".seeds",
         "load": ".loading",
+        "names": ".loading",
+        "splits": ".loading",
     },
 )

@@ -43,7 +43,9 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The same batch on another device."""
-        moved = {f.name: _map(getattr(self, f.name), lambda t: t.to(device, non_blocking=non_blocking)) for f in fields(self)}
+        moved = {
+            f.name: _map(getattr(self, f.name), lambda t: t.to(device, non_blocking=non_blocking)) for f in fields(self)
+        }
         return replace(self, **moved)
 
     def pick(self, output: Tensor) -> Tensor:

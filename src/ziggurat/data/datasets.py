@@ -48,9 +48,13 @@ class Images:
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
-            raise ValueError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels; give one label an image.")
+            raise ValueError(
+                f"{self.name}: {len(self.images)} images but {len(self.labels)} labels; give one label an image."
+            )
         if len(self.labels) and int(self.labels.max()) >= len(self.classes):
-            raise ValueError(f"{self.name}: label {int(self.labels.max())} has no class name; there are {len(self.classes)}.")
+            raise ValueError(
+                f"{self.name}: label {int(self.labels.max())} has no class name; there are {len(self.classes)}."
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -115,7 +119,9 @@ class Boxes:
 
     def describe(self) -> str:
         boxes = sum(len(t["boxes"]) for t in self.targets)
-        return "; ".join([f"{self.name}: {len(self):,} images, {boxes:,} boxes, {len(self.classes)} classes", *self.notes])
+        return "; ".join(
+            [f"{self.name}: {len(self):,} images, {boxes:,} boxes, {len(self.classes)} classes", *self.notes]
+        )
 
 
 @dataclass(frozen=True)
@@ -150,11 +156,15 @@ class Segments:
         rows = as_index(index, len(self))
         ids = tuple(self.ids[i] for i in rows.tolist()) if self.ids else ()
         groups = tuple(self.groups[i] for i in rows.tolist()) if self.groups else ()
-        return replace(self, images=self.images[rows], masks=self.masks[rows], ids=ids, groups=groups, name=name or self.name)
+        return replace(
+            self, images=self.images[rows], masks=self.masks[rows], ids=ids, groups=groups, name=name or self.name
+        )
 
     def describe(self) -> str:
         n, _, h, w = self.images.shape
-        return "; ".join([f"{self.name}: {n:,} images of {h}x{w} with a class a pixel, {len(self.classes)} classes", *self.notes])
+        return "; ".join(
+            [f"{self.name}: {n:,} images of {h}x{w} with a class a pixel, {len(self.classes)} classes", *self.notes]
+        )
 
 
 @dataclass(frozen=True)

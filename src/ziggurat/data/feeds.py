@@ -25,7 +25,9 @@ class Labelled:
 
     augment: nn.Module | Callable[[Tensor], Tensor] | None = None
 
-    def order(self, dataset: Any, batch_size: int, generator: torch.Generator, order: Tensor | None) -> Iterator[Tensor]:
+    def order(
+        self, dataset: Any, batch_size: int, generator: torch.Generator, order: Tensor | None
+    ) -> Iterator[Tensor]:
         return _chunks(torch.randperm(len(dataset), generator=generator) if order is None else order, batch_size)
 
     def batch(self, dataset: Any, index: Tensor, generator: torch.Generator) -> Batch:
@@ -93,7 +95,9 @@ class Episodes:
     queries: int = 15
     count: int = 100
 
-    def order(self, dataset: Any, batch_size: int, generator: torch.Generator, order: Tensor | None) -> Iterator[Tensor]:
+    def order(
+        self, dataset: Any, batch_size: int, generator: torch.Generator, order: Tensor | None
+    ) -> Iterator[Tensor]:
         counts = torch.bincount(dataset.labels)
         rich = (counts >= self.shots + self.queries).nonzero().flatten()
         if len(rich) < self.ways:
@@ -189,7 +193,9 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         start, self._resume = self._resume, 0
         order = None if self.order is None else self.order(self.epoch)
-        indices = self.kind.order(self.dataset, self.batch_size * self.world, generator(self.seed, "order", self.epoch), order)
+        indices = self.kind.order(
+            self.dataset, self.batch_size * self.world, generator(self.seed, "order", self.epoch), order
+        )
         for step, index in enumerate(indices):
             if step < start:
                 continue
@@ -261,8 +267,12 @@ def feed(
     is_graph = hasattr(dataset, "edge_index")
     if isinstance(kind, WholeGraph):
         if not is_graph:
-            raise ValueError(f"{getattr(dataset, 'name', 'the data')} is not a graph, and a graph network was to be fed.")
+            raise ValueError(
+                f"{getattr(dataset, 'name', 'the data')} is not a graph, and a graph network was to be fed."
+            )
         return GraphLoader(kind.prepare(dataset))
     if is_graph:
-        raise ValueError(f"a graph cannot be fed as {type(kind).__name__}; use a graph network, or `mlp` on its node features.")
+        raise ValueError(
+            f"a graph cannot be fed as {type(kind).__name__}; use a graph network, or `mlp` on its node features."
+        )
     return Loader(dataset, kind, batch_size, seed, normalize, order, drop_last, rank, world)

@@ -49,6 +49,8 @@ class Order(Protocol):
 class Kind(Protocol):
     """How a feed turns a data set into batches (see `ziggurat.data.feeds`)."""
 
-    def order(self, dataset: Any, batch_size: int, generator: torch.Generator, order: Tensor | None) -> Iterator[Tensor]: ...
+    def order(
+        self, dataset: Any, batch_size: int, generator: torch.Generator, order: Tensor | None
+    ) -> Iterator[Tensor]: ...
 
     def batch(self, dataset: Any, index: Tensor, generator: torch.Generator) -> Any: ...
