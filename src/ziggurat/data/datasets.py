@@ -87,7 +87,8 @@ class Boxes:
 
     Arguments:
         images: uint8 tensors (3, H, W).
-        targets: a dict for each image: `boxes` (n, 4) xyxy pixels float32, `labels` (n,) int64 in 0 … K − 1, optional `masks` (n, H, W) bool.
+        targets: a dict for each image: `boxes` (n, 4) xyxy pixels float32, `labels` (n,) int64
+            in 0 … K − 1, optional `masks` (n, H, W) bool.
         classes: names of the K classes.
     """
 

@@ -15,7 +15,9 @@ from ziggurat.data.datasets import Images
 from ziggurat.data.sources import sources
 
 
-def load(name: str | Path, split: str | int | None = None, root: str | Path | None = None, size: int | None = None) -> Any:
+def load(
+    name: str | Path, split: str | int | None = None, root: str | Path | None = None, size: int | None = None
+) -> Any:
     """A data set in memory.
 
     Arguments:
@@ -61,13 +63,15 @@ def stratified(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tens
     counts = torch.bincount(labels)
     single = counts[labels] < 2
     rows = (~single).nonzero().flatten().numpy()
-    held = max(int(round(fraction * len(rows))), len(np.unique(labels[rows].numpy())))
+    held = max(round(fraction * len(rows)), len(np.unique(labels[rows].numpy())))
     keep, part = train_test_split(rows, test_size=held, stratify=labels[rows].numpy(), random_state=seed)
     keep = np.concatenate([keep, single.nonzero().flatten().numpy()])
     return torch.from_numpy(np.sort(keep)), torch.from_numpy(np.sort(part))
 
 
-def splits(name: str | Path, root: str | Path | None = None, size: int | None = None, valid: float = 0.1, seed: int = 0) -> Splits:
+def splits(
+    name: str | Path, root: str | Path | None = None, size: int | None = None, valid: float = 0.1, seed: int = 0
+) -> Splits:
     """Train, validation and test part of a data set of samples with classes.
 
     A published test part is kept. Otherwise a fifth of every class is held out, by a seed that never changes. The validation part
@@ -78,7 +82,9 @@ def splits(name: str | Path, root: str | Path | None = None, size: int | None = 
         raise ValueError(f"{data.name} is a data set for {data.task}; a comparison needs one class for each sample.")
     present = torch.bincount(data.labels[data.labels >= 0]) if len(data) else torch.zeros(0)
     if int((present > 0).sum()) < 2:
-        raise ValueError(f"{data.name} has fewer than two classes; put the images of each class into a folder of its own.")
+        raise ValueError(
+            f"{data.name} has fewer than two classes; put the images of each class into a folder of its own."
+        )
     if "test" in published_splits(name):
         train, test = load(name, "train", root), load(name, "test", root)
     else:

@@ -30,7 +30,9 @@ TU = ("mutag", "ptc", "enzymes", "proteins", "nci1", "imdb_binary")
 def choose(name: str, split: Any, known: tuple[str, ...]) -> None:
     """Refuses a part that the data set does not have."""
     if split is not None and split not in known:
-        raise ValueError(f"{name} has the parts {', '.join(known)}; {split!r} is none of them (leave it out for everything).")
+        raise ValueError(
+            f"{name} has the parts {', '.join(known)}; {split!r} is none of them (leave it out for everything)."
+        )
 
 
 def decode(content: bytes) -> np.ndarray:
@@ -132,7 +134,13 @@ def camvid(name: str, split: Any, root: Any) -> Segments:
         groups = [str(file["sequence_name"][s]) for s in file["sequence"]]
         classes = [str(c) for c in file["class_name"]][:11]
     data = Segments(
-        torch.from_numpy(images.copy()), torch.from_numpy(masks.copy()), tuple(classes), name, 11, tuple(names), tuple(groups)
+        torch.from_numpy(images.copy()),
+        torch.from_numpy(masks.copy()),
+        tuple(classes),
+        name,
+        11,
+        tuple(names),
+        tuple(groups),
     )
     return data if split is None else data.subset(part == ("train", "val", "test").index(split))
 
@@ -179,7 +187,9 @@ def _features(file: Any, prefix: str = "feat") -> Tensor:
     from scipy.sparse import csr_matrix
 
     data = file[f"{prefix}_data"].astype(np.float32)
-    matrix = csr_matrix((data, file[f"{prefix}_indices"], file[f"{prefix}_indptr"]), shape=tuple(file[f"{prefix}_shape"]))
+    matrix = csr_matrix(
+        (data, file[f"{prefix}_indices"], file[f"{prefix}_indptr"]), shape=tuple(file[f"{prefix}_shape"])
+    )
     return torch.from_numpy(matrix.toarray())
 
 
@@ -231,7 +241,11 @@ def tu(name: str, split: Any, root: Any) -> list[Any]:
     choose(name, split, ())
     with np.load(locate(name, root)[0], allow_pickle=False) as file:
         pointer, edges = file["node_ptr"].astype(np.int64), torch.from_numpy(file["edge_index"].astype(np.int64))
-        tags = torch.from_numpy(file["node_tag"].astype(np.int64)) if "node_tag" in file.files else torch.zeros(int(pointer[-1])).long()
+        tags = (
+            torch.from_numpy(file["node_tag"].astype(np.int64))
+            if "node_tag" in file.files
+            else torch.zeros(int(pointer[-1])).long()
+        )
         labels, folds = file["graph_label"].tolist(), file["fold10"].tolist()
     one_hot = torch.nn.functional.one_hot(tags).float()
     owner = torch.from_numpy(np.searchsorted(pointer, edges[0].numpy(), side="right") - 1)

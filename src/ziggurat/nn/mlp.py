@@ -12,7 +12,7 @@ from ziggurat.nn.staged import Classifier, Staged
 
 
 class MLP(Staged):
-    """Linear layers with ReLU between them; images are flattened. The baseline for tables, small images, and nodes without their graph.
+    """Linear layers with ReLU between them, initialised for it (Kaiming); images are flattened. The baseline for tables, small images, and nodes without their graph.
 
     Arguments:
         in_features: numbers a sample.
@@ -39,6 +39,10 @@ class MLP(Staged):
         )
         self.channels, self.num_features = tuple(widths), widths[-1]
         self.head = Classifier(widths[-1], num_classes, pool="none")
+        for layer in self.stages.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
 
 class MLPHead(nn.Sequential):
