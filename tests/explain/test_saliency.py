@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from tests.typecheck import value_error
 from torch import nn
 
 from ziggurat.explain import class_model_visualisation, deconvnet_map, saliency_map, saliency_segmentation
@@ -150,5 +151,5 @@ def test_largest_component_and_boxes():
     ],
 )
 def test_mistakes_are_named(call, says):
-    with pytest.raises(ValueError, match=says):
+    with value_error(says):
         call()

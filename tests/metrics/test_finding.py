@@ -35,7 +35,11 @@ def test_clauses(clause, expected):
 
 
 def test_finding_is_the_conjunction_of_judged_clauses():
-    good, bad, unsure = at_least("a", [1, 1.1, 0.9], 0), at_least("b", [1, 1.1, 0.9], 9), at_least("c", [1, 1.1, 0.9], 1)
+    good, bad, unsure = (
+        at_least("a", [1, 1.1, 0.9], 0),
+        at_least("b", [1, 1.1, 0.9], 9),
+        at_least("c", [1, 1.1, 0.9], 1),
+    )
     slow = seconds_at_most("t", [5.0, 5.0, 5.1], 1)
     assert verdict(finding(good)) == "holds"
     assert verdict(finding(good, bad, unsure)) == "fails"
@@ -63,7 +67,9 @@ def sequential(draw, criterion=0.0):
     return verdict(result)
 
 
-@pytest.mark.parametrize(("shift", "most_holds", "most_fails"), [(-0.5, 0.05, 1.0), (0.0, 0.25, 0.25), (0.5, 1.0, 0.05)])
+@pytest.mark.parametrize(
+    ("shift", "most_holds", "most_fails"), [(-0.5, 0.05, 1.0), (0.0, 0.25, 0.25), (0.5, 1.0, 0.05)]
+)
 def test_error_rates_on_a_thousand_synthetic_triples(shift, most_holds, most_fails):
     rng = np.random.default_rng(0)
     verdicts = [sequential(lambda: rng.normal(shift, 1.0)) for _ in range(1000)]

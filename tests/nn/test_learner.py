@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from tests.typecheck import value_error
 from torch import nn
 
 from ziggurat.data import Batch
@@ -51,7 +52,7 @@ def test_groups_and_schedules_must_agree():
         def recipe(self):
             return Recipe(torch.optim.SGD(self.parameters(), lr=1.0), [cosine, constant])
 
-    with pytest.raises(ValueError, match="1 parameter groups but 2 schedules"):
+    with value_error("1 parameter groups but 2 schedules"):
         fit(Bad(MLP(6, 2)), [batch()], steps=1)
 
 
@@ -78,9 +79,9 @@ def test_represent_and_predict():
 def test_what_is_missing_is_said():
     with pytest.raises(TypeError, match="define losses"):
         Learner(nn.Linear(1, 1)).losses(batch())
-    with pytest.raises(ValueError, match="positive"):
+    with value_error("positive"):
         Supervised(MLP(6, 2), lr=-1.0)
-    with pytest.raises(ValueError, match="either steps or epochs"):
+    with value_error("either steps or epochs"):
         fit(Supervised(MLP(6, 2)), [batch()])
 
 
@@ -94,5 +95,5 @@ def test_walk_names_parts_in_order():
     for _, part in blocks:
         y = part(y)
     torch.testing.assert_close(y, network.forward_features(x)[-1])
-    with pytest.raises(ValueError, match="'stage' or 'block'"):
+    with value_error("'stage' or 'block'"):
         list(walk(network, by="layer"))

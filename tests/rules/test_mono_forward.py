@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from tests.typecheck import value_error
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -123,9 +124,9 @@ def test_parts_without_parameters_join_their_neighbours():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="'sum' or 'last'"):
+    with value_error("'sum' or 'last'"):
         MonoForward(MLP(12, 3), 3, (12,), mode="mean")
-    with pytest.raises(ValueError, match="2 or more"):
+    with value_error("2 or more"):
         MonoForward(MLP(12, 3), 1, (12,))
-    with pytest.raises(ValueError, match="sequential"):
+    with value_error("sequential"):
         MonoForward(nn.Linear(3, 3), 3, (3,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int64
@@ -41,7 +41,7 @@ class Batch:
     index: Int64[Tensor, " B"]
     weight: Tensor | None = None
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
         moved = {
             f.name: _map(getattr(self, f.name), lambda t: t.to(device, non_blocking=non_blocking)) for f in fields(self)

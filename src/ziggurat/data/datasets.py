@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class Images:
         """Images as floats in [0, 1]."""
         return self.images[as_index(index, len(self))].float() / 255
 
-    def subset(self, index: Index, name: str | None = None) -> Self:
+    def subset(self, index: Index, name: str | None = None) -> Images:
         """The named rows as a data set of their own, with the same classes."""
         rows = as_index(index, len(self))
         ids = tuple(self.ids[i] for i in rows.tolist()) if self.ids else ()
@@ -108,7 +108,7 @@ class Boxes:
         """A list of (3, H, W) floats in [0, 1]."""
         return [self.images[i].float() / 255 for i in as_index(index, len(self)).tolist()]
 
-    def subset(self, index: Index, name: str | None = None) -> Self:
+    def subset(self, index: Index, name: str | None = None) -> Boxes:
         rows = as_index(index, len(self)).tolist()
         return replace(
             self,
@@ -153,7 +153,7 @@ class Segments:
         """Images as floats in [0, 1]."""
         return self.images[as_index(index, len(self))].float() / 255
 
-    def subset(self, index: Index, name: str | None = None) -> Self:
+    def subset(self, index: Index, name: str | None = None) -> Segments:
         rows = as_index(index, len(self))
         ids = tuple(self.ids[i] for i in rows.tolist()) if self.ids else ()
         groups = tuple(self.groups[i] for i in rows.tolist()) if self.groups else ()
@@ -193,7 +193,7 @@ class Table:
     def inputs(self, index: Index) -> Float[Tensor, "B F"]:
         return self.x[as_index(index, len(self))]
 
-    def subset(self, index: Index, name: str | None = None) -> Self:
+    def subset(self, index: Index, name: str | None = None) -> Table:
         rows = as_index(index, len(self))
         ids = tuple(self.ids[i] for i in rows.tolist()) if self.ids else ()
         return replace(self, x=self.x[rows], labels=self.labels[rows], ids=ids, name=name or self.name)

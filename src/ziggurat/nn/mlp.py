@@ -12,7 +12,9 @@ from ziggurat.nn.staged import Classifier, Staged
 
 
 class MLP(Staged):
-    """Linear layers with ReLU between them, initialised for it (Kaiming); images are flattened. The baseline for tables, small images, and nodes without their graph.
+    """Linear layers with ReLU between them, initialised for it (Kaiming); images are flattened.
+
+    The baseline for tables, small images, and nodes without their graph.
 
     Arguments:
         in_features: numbers a sample.

@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from tests.typecheck import value_error
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 from torch_geometric.nn import SGConv as PeerSGConv
@@ -133,7 +134,7 @@ def test_estimator_learns_two_communities():
     model = SGCClassifier(weight_decay=1e-3).fit(data)
     assert (model.predict(data) == y.numpy()).mean() >= 0.95
     assert (SGCClassifier(weight_decay=1e-3).fit(data).predict_proba(data) == model.predict_proba(data)).all()
-    with pytest.raises(ValueError, match="fit\\(data\\) first"):
+    with value_error("fit\\(data\\) first"):
         SGCClassifier().predict(data)
 
 
@@ -147,5 +148,5 @@ def test_estimator_learns_two_communities():
     ],
 )
 def test_bad_edges_are_named(edges, says):
-    with pytest.raises(ValueError, match=says):
+    with value_error(says):
         check_edges(edges, 3)

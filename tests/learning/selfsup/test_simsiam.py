@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.typecheck import value_error
 from torch import nn
 
 from ziggurat.data import Images, Views, feed
@@ -118,9 +119,9 @@ def test_trains_on_images_with_two_random_views():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="mlp, fixed, none"):
+    with value_error("mlp, fixed, none"):
         learner(predictor="linear")
-    with pytest.raises(ValueError, match="cosine, cross_entropy"):
+    with value_error("cosine, cross_entropy"):
         learner(similarity="dot")
 
 

