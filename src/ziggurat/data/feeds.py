@@ -179,6 +179,11 @@ class Loader:
         steps = total / (self.batch_size * self.world)
         return math.floor(steps) if self.drop_last else math.ceil(steps)
 
+    @property
+    def sampler(self) -> Loader:
+        """Itself: Lightning tells `loader.sampler.set_epoch` the epoch."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Called by the loop before each epoch."""
         self.epoch = epoch

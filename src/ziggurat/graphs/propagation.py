@@ -16,7 +16,7 @@ def check_edges(edge_index: Tensor, num_nodes: int) -> None:
             f"edge_index must be int64 of shape (2, edges), got {edge_index.dtype} of shape {tuple(edge_index.shape)}; "
             "convert it with .long() and put sources in the first row."
         )
-    if edge_index.numel() and not edge_index.is_meta:
+    if edge_index.numel() and not edge_index.is_meta and not torch.compiler.is_compiling():
         low, high = torch.aminmax(edge_index)
         if low < 0 or high >= num_nodes:
             raise ValueError(
@@ -42,13 +42,12 @@ def gcn_norm(
     check_edges(edge_index, num_nodes)
     if edge_weight is None:
         edge_weight = torch.ones(edge_index.shape[1], dtype=dtype, device=edge_index.device)
-    if self_loops:
-        own = edge_index[0] == edge_index[1]
-        lacking = torch.ones(num_nodes, dtype=torch.bool, device=edge_index.device)
-        lacking[edge_index[0, own]] = False
-        new = lacking.nonzero().flatten()
-        edge_index = torch.cat([edge_index, new.expand(2, -1)], 1)
-        edge_weight = torch.cat([edge_weight, edge_weight.new_full((len(new),), self_loops)])
+    if self_loops:  # every node gets a loop, of weight zero where it has its own: no shape depends on the data
+        own = (edge_index[0] == edge_index[1]).to(edge_weight.dtype)
+        loops = torch.zeros(num_nodes, dtype=own.dtype, device=own.device).index_add(0, edge_index[0], own)
+        nodes = torch.arange(num_nodes, device=edge_index.device)
+        edge_index = torch.cat([edge_index, nodes.expand(2, -1)], 1)
+        edge_weight = torch.cat([edge_weight, self_loops * (loops == 0).to(edge_weight.dtype)])
     source, target = edge_index
     degree = torch.zeros(num_nodes, dtype=edge_weight.dtype, device=edge_index.device).index_add(0, target, edge_weight)
     scale = degree.clamp_min(0).rsqrt()

@@ -88,12 +88,13 @@ class Learner(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         terms = self.losses(batch)
+        self.check_finite(terms, batch)
         total = self.total(terms, batch)
         self.report(terms, total, batch)
         return {"loss": total, "losses": {name: value.detach() for name, value in terms.items()}}
 
-    def report(self, terms: Mapping[str, Tensor], total: Tensor, batch: Batch) -> None:
-        """Log every term and stop, with the step and the samples, when one is not finite."""
+    def check_finite(self, terms: Mapping[str, Tensor], batch: Batch) -> None:
+        """Stops, with the step and the samples, when a term is not finite."""
         for name, value in terms.items():
             if not torch.isfinite(value).all():
                 bad = batch.index[~torch.isfinite(value)] if value.shape == batch.index.shape else batch.index
@@ -101,10 +102,12 @@ class Learner(LightningModule):
                     f"the loss {name!r} is not finite at step {self.trainer.global_step} for samples "
                     f"{bad[:8].tolist()}; look at those samples, lower the learning rate (lr={self.lr}) or clip gradients."
                 )
-        if self._trainer is not None:
-            self.log("loss", total.detach(), batch_size=len(batch), prog_bar=True)
-            if len(terms) > 1:
-                self.log_dict({f"loss/{k}": v.detach().mean() for k, v in terms.items()}, batch_size=len(batch))
+
+    def report(self, terms: Mapping[str, Tensor], total: Tensor, batch: Batch) -> None:
+        """Logs the loss and its terms."""
+        self.log("loss", total.detach(), batch_size=len(batch), prog_bar=True)
+        if len(terms) > 1:
+            self.log_dict({f"loss/{k}": v.detach().mean() for k, v in terms.items()}, batch_size=len(batch))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         with torch.no_grad():

@@ -69,6 +69,7 @@ class LocalLearner(Learner):
         for name, loss in self.stream(batch):
             if pending:
                 optimizer.optimizer.step()
+            self.check_finite({name: loss}, batch)
             optimizer.zero_grad()
             self.manual_backward(self.total({name: loss}, batch))
             terms[name] = loss.detach()

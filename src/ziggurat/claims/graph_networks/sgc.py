@@ -81,7 +81,9 @@ def acm(run: Run) -> Data:
     """ACM's papers, two of them joined when they share an author; 20 training papers a class."""
     hetero = run.data("heco_acm")
     paper, author = hetero["paper", "to", "author"].edge_index
-    wrote = torch.zeros(hetero["paper"].num_nodes, hetero["author"].num_nodes).index_put((paper, author), torch.ones(()))
+    wrote = torch.zeros(hetero["paper"].num_nodes, hetero["author"].num_nodes).index_put(
+        (paper, author), torch.ones(())
+    )
     edges = ((wrote @ wrote.T).fill_diagonal_(0) > 0).nonzero().T
     nodes = hetero["paper"]
     graph = Data(x=nodes.x, edge_index=edges, y=nodes.y)

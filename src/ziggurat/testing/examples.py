@@ -1,0 +1,85 @@
+"""Small inputs and data sets of every kind, for checks and for your own tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch_geometric.data import Data
+
+from ziggurat.data.datasets import Images
+from ziggurat.data.seeds import generator
+
+NODES, FEATURES, CLASSES = 12, 8, 3
+
+
+def ring_graph(nodes: int = NODES, features: int = FEATURES, seed: int = 0) -> Data:
+    """An undirected ring with a few chords, random features, classes and masks."""
+    g = generator(seed, "graph")
+    ring = torch.stack([torch.arange(nodes), (torch.arange(nodes) + 1) % nodes])
+    chords = torch.randint(nodes, (2, nodes), generator=g)
+    edges = torch.cat([ring, chords[:, chords[0] != chords[1]]], 1)
+    edges = torch.unique(torch.cat([edges, edges.flip(0)], 1), dim=1)
+    y = torch.arange(nodes) % CLASSES
+    x = torch.randn(nodes, features, generator=g) + torch.nn.functional.one_hot(y, features)
+    every = torch.arange(nodes)
+    return Data(
+        x=x, edge_index=edges, y=y, train_mask=every % 2 == 0, val_mask=every % 4 == 1, test_mask=every % 4 == 3,
+        name="ring", kind="graph", task="node classification", classes=tuple("abc"), note="",
+    )  # fmt: skip
+
+
+def example(kind: str, seed: int = 0, batch: int = 2, size: int = 16, channels: int = 3) -> tuple:
+    """Inputs of a kind, in the order of its contract: `network(*example("image"))`.
+
+    Arguments:
+        kind: "image", "video", "pair", "graph", "hops", "points", "sequence", "set", "table".
+        batch: samples; a graph has 12 nodes whatever it is.
+        size: side of images; length of sequences, sets and clouds.
+        channels: of images; width of set elements.
+    """
+    g = generator(seed, kind)
+    if kind == "image":
+        return (torch.rand(batch, channels, size, size, generator=g),)
+    if kind == "video":
+        return (torch.rand(batch, channels, 4, size, size, generator=g),)
+    if kind == "pair":
+        return (
+            torch.rand(batch, channels, size, size, generator=g),
+            torch.rand(batch, channels, size, size, generator=g),
+        )
+    if kind == "graph":
+        graph = ring_graph(seed=seed)
+        return (graph.x, graph.edge_index)
+    if kind == "hops":
+        return (ring_graph(seed=seed).x,)
+    if kind == "points":
+        return (torch.nn.functional.normalize(torch.randn(batch, 4 * size, 3, generator=g), dim=-1),)
+    if kind == "sequence":
+        return (torch.randint(10, (batch, size), generator=g),)
+    if kind == "set":
+        return (torch.randn(batch, size, channels, generator=g),)
+    if kind == "table":
+        return (torch.randn(batch, FEATURES, generator=g),)
+    raise ValueError(f"there is no example of the kind {kind!r}.")
+
+
+def example_images(count: int = 8, classes: int = 4, size: int = 16, channels: int = 3, seed: int = 0) -> Images:
+    """Images whose class can be told: each class has its own random pattern, under noise."""
+    g = generator(seed, "images")
+    patterns = torch.rand(classes, channels, size, size, generator=g)
+    labels = torch.arange(count) % classes
+    pixels = 0.7 * patterns[labels] + 0.3 * torch.rand(count, channels, size, size, generator=g)
+    names = tuple(str(c) for c in range(classes))
+    return Images((255 * pixels).to(torch.uint8), labels, names, "example")
+
+
+def outputs(value: Any) -> list[torch.Tensor]:
+    """All tensors of a network's output, whatever its structure."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [t for item in value.values() for t in outputs(item)]
+    if isinstance(value, tuple | list):
+        return [t for item in value for t in outputs(item)]
+    return []

@@ -1,0 +1,14 @@
+"""Writes how many checks run for each symbol: `python -m tests.update_floor`, when a check or a symbol was added."""
+
+import json
+
+from tests.test_contracts import CHECKED, FLOOR
+from ziggurat.testing import CONTRACTS, run_checks, subject
+
+if __name__ == "__main__":
+    counts = {}
+    for path in CHECKED:
+        results = run_checks(subject(path), CONTRACTS[subject(path).contract])
+        counts[path] = sum(result == "ran" or name == "check_export" for name, result in results.items())
+        print(path, counts[path])
+    FLOOR.write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n")
