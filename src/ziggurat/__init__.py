@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Learner": ".nn.learner",
         "Staged": ".nn.staged",
         "build": ".catalogue",
-        "compare": ".workflows.compare",
+        "compare": ".workflows.comparing",
         "load": ".data.loading",
     },
 )

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 CONTRACTS = (
     "staged", "neck", "detector", "segmenter", "dense", "layer", "learner", "rule", "objective", "sampler", "estimator",
@@ -190,11 +190,17 @@ def resolve(value: Any) -> Any:
     return [resolve(item) for item in value] if isinstance(value, list) else value
 
 
-def network_of(make: Callable[..., Any]) -> type | None:
-    """The class that a constructor makes, seen through `functools.partial`; None for a plain function."""
+def made_by(make: Callable[..., Any]) -> type:
+    """The class that a constructor makes, seen through `functools.partial` and a function's return annotation."""
     while isinstance(make, partial):
         make = make.func
-    return make if isinstance(make, type) else None
+    return make if isinstance(make, type) else get_type_hints(make)["return"]
+
+
+def contract_of(name: str) -> Row:
+    """The contract table of what `build(name)` makes."""
+    made = made_by(constructor(name))
+    return row(name)["contracts"][made.__name__]
 
 
 def check_rows() -> list[str]:

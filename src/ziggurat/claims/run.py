@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,15 +13,10 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from ziggurat.data.loading import load
-from ziggurat.data.sources import write_atomically
+from ziggurat.data.sources import runs_folder, write_atomically
 
 Item = TypeVar("Item")
 OneSeed = Callable[["Run", int], dict[str, float]]
-
-
-def runs_folder() -> Path:
-    """Where unfinished work is kept: $ZIGGURAT_RUNS, else ./runs."""
-    return Path(os.environ.get("ZIGGURAT_RUNS", "runs"))
 
 
 @dataclass

@@ -23,6 +23,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ziggurat"
 
 
+def runs_folder() -> Path:
+    """Where results and unfinished work are kept: $ZIGGURAT_RUNS, else ./runs."""
+    return Path(os.environ.get("ZIGGURAT_RUNS", "runs"))
+
+
 def folders(name: str, root: str | Path | None) -> Iterator[Path]:
     """The places a file is looked for, in order."""
     if root is not None:
