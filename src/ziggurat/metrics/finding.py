@@ -2,7 +2,7 @@
 
 A clause compares one value a seed with a criterion that was fixed before. Its margins are paired by seed; the two-sided
 80 % t interval of their mean decides: the clause holds when the whole interval is on the right side, fails when it is on
-the wrong one, and else straddles. Counts, equalities and bytes are decided exactly.
+the wrong one, and else straddles. Fewer than three seeds settle nothing. Counts, equalities and bytes are decided exactly.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -19,11 +20,15 @@ from scipy import stats
 Verdict = Literal["holds", "fails", "inconclusive"]
 ClauseVerdict = Literal["holds", "fails", "straddles", "unjudged"]
 CONFIDENCE = 0.80
+FEWEST_SEEDS = 3
 Values = Sequence[float] | np.ndarray
 
 
-def _numbers(values: Values | float) -> tuple[float, ...]:
-    return tuple(float(v) for v in np.atleast_1d(np.asarray(values, dtype=float)))
+def _numbers(name: str, values: Values | float) -> tuple[float, ...]:
+    array = np.atleast_1d(np.asarray(values, dtype=float))
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name!r} needs one number a seed, got an array of shape {array.shape}; reduce it first.")
+    return tuple(float(v) for v in array)
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Clause:
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
     def interval(self) -> tuple[float, float]:
-        """Two-sided 80 % t interval of the mean margin."""
+        """Two-sided 80 % t interval of the mean margin; a point where all margins are equal, everything for one seed."""
         margins = self.margins
         n = len(margins)
         if n < 2:
@@ -79,30 +84,32 @@ class Clause:
         if self.kind == "exact":
             right = (self.margins == 0) if self.sense == "==" else (self.margins >= 0)
             return "holds" if right.all() else "fails"
+        if len(self.values) < FEWEST_SEEDS:
+            return "straddles"
         low, high = self.interval()
         return "holds" if low >= 0 else "fails" if high < 0 else "straddles"
 
 
 def at_least(name: str, values: Values, criterion: float, unit: str = "") -> Clause:
     """The mean of the values is at least the criterion, judged by the interval."""
-    return Clause(name, _numbers(values), ">=", criterion, unit=unit)
+    return Clause(name, _numbers(name, values), ">=", criterion, unit=unit)
 
 
 def at_most(name: str, values: Values, criterion: float, unit: str = "") -> Clause:
     """The mean of the values is at most the criterion, judged by the interval."""
-    return Clause(name, _numbers(values), "<=", criterion, unit=unit)
+    return Clause(name, _numbers(name, values), "<=", criterion, unit=unit)
 
 
 def exactly(
     name: str, value: Values | float, expected: float, sense: Literal[">=", "<=", "=="] = "==", unit: str = ""
 ) -> Clause:
     """A count, an equality, bytes or multiply-accumulates, decided without statistics at every seed."""
-    return Clause(name, _numbers(value), sense, expected, "exact", unit)
+    return Clause(name, _numbers(name, value), sense, expected, "exact", unit)
 
 
 def seconds_at_most(name: str, values: Values, criterion: float, unit: str = "s") -> Clause:
     """A time, or a ratio of times, of at most the criterion; counts only when the machine was quiet."""
-    return Clause(name, _numbers(values), "<=", criterion, "seconds", unit)
+    return Clause(name, _numbers(name, values), "<=", criterion, "seconds", unit)
 
 
 @dataclass(frozen=True)
@@ -117,10 +124,18 @@ class Floor:
     def met(self) -> bool:
         return float(np.mean(self.values)) >= self.minimum
 
+    @property
+    def sentence(self) -> str:
+        """Why nothing can be concluded; empty for a floor that was reached."""
+        if self.met:
+            return ""
+        mean = float(np.mean(self.values))
+        return f"{self.name} reached {mean:.4g}, below its floor of {self.minimum:g}: nothing can be concluded."
+
 
 def floor(name: str, values: Values, minimum: float) -> Floor:
     """The mean of the baseline's values reaches `minimum`, a constant fixed from the pilot."""
-    return Floor(name, _numbers(values), minimum)
+    return Floor(name, _numbers(name, values), minimum)
 
 
 @dataclass(frozen=True)
@@ -131,24 +146,39 @@ class Finding:
         clauses: all must hold for the claim to hold.
         floors: what the baselines had to reach.
         measurements: everything that was measured, one number a seed, by name.
-        plots: names of pictures that the experiment drew.
+        published: the paper's value of a measurement, by the measurement's name; shown beside ours.
+        plots: pictures that the experiment drew at `run.plot_path(name)`, by name.
         extra: further results that are not numbers by seed (curves, tables).
     """
 
     clauses: tuple[Clause, ...]
     floors: tuple[Floor, ...] = ()
     measurements: Mapping[str, np.ndarray] = field(default_factory=dict)
-    plots: tuple[str, ...] = ()
+    published: Mapping[str, float] = field(default_factory=dict)
+    plots: Mapping[str, Path] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.clauses:
+            raise ValueError("a finding needs at least one clause; write what must be true for the claim to hold.")
+        unknown = sorted(set(self.published) - set(self.measurements))
+        if unknown:
+            raise ValueError(
+                f"published has {', '.join(unknown)}, which was not measured; measured are {', '.join(self.measurements)}."
+            )
+
     def _repr_html_(self) -> str:
+        # no load guard has watched these numbers, so seconds stay unjudged here
         rows = "".join(
             f"<tr><td>{html.escape(c.name)}</td><td>{c.mean:.4g} ± {c.spread:.2g} {html.escape(c.unit)}</td>"
-            f"<td>{html.escape(c.sense)} {c.criterion:.4g}</td><td>{c.verdict()}</td></tr>"
+            f"<td>{len(c.values)}</td><td>{html.escape(c.sense)} {c.criterion:.4g}</td>"
+            f"<td>{c.verdict(judge_seconds=False)}</td></tr>"
             for c in self.clauses
         )
-        head = "<tr><th>measurement</th><th>mean ± spread</th><th>criterion</th><th>verdict</th></tr>"
-        return f"<table>{head}{rows}</table><p>{verdict(self)}</p>"
+        titles = ("measurement", "mean ± spread", "seeds", "criterion", "verdict")
+        head = "".join(f"<th>{title}</th>" for title in titles)
+        below = "".join(f"<p>{html.escape(f.sentence)}</p>" for f in self.floors if not f.met)
+        return f"<table><tr>{head}</tr>{rows}</table>{below}<p>{verdict(self, judge_seconds=False)}</p>"
 
 
 def verdict(finding: Finding, judge_seconds: bool = True) -> Verdict:
