@@ -9,7 +9,7 @@ import sys
 import typer
 
 import ziggurat
-from ziggurat.cli import claiming, doctoring, listing
+from ziggurat.cli import claiming, comparing, doctoring, listing, using
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,11 @@ app.command("list")(listing.list_)
 app.command("show")(listing.show)
 app.command("doctor")(doctoring.doctor)
 app.command("claim")(claiming.claim)
+app.command("compare")(comparing.compare)
+app.command("train")(using.train)
+app.command("evaluate")(using.evaluate)
+app.command("explain")(using.explain)
+app.command("export")(using.export)
 
 
 def version(value: bool) -> None:

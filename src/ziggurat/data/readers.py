@@ -103,7 +103,9 @@ def cifar10n(name: str, split: Any, root: Any) -> dict[str, Tensor]:
 def omniglot(name: str, split: Any, root: Any, size: int = 28) -> Images:
     """Characters, white ink on black, as classes "alphabet/character"; the alphabet is the class's group."""
     choose(name, split, ("small1", "small2"))
-    pixels, labels, classes, groups, ids = [], [], [], [], []
+    pixels, labels, ids = [], [], []
+    classes: list[str] = []
+    groups: list[str] = []
     for path in locate(name, root):
         if split is not None and split not in path.name:
             continue

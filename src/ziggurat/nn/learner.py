@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,7 @@ from ziggurat.data.batch import Batch
 from ziggurat.data.feeds import Labelled, WholeGraph
 from ziggurat.data.protocols import Kind
 from ziggurat.data.seeds import derive
-from ziggurat.nn.recipe import Recipe
+from ziggurat.nn.recipe import Recipe, Schedule
 
 
 class Learner(LightningModule):
@@ -43,7 +44,7 @@ class Learner(LightningModule):
         self.seed = 0
 
     @property
-    def feed(self) -> Kind:
+    def feed(self) -> Kind | WholeGraph:
         """The kind of batches this learner wants: by default labelled samples, or the whole graph for a graph network."""
         precompute = getattr(self.network, "precompute", None)
         if precompute is not None or getattr(self.network, "input", "image") == "graph":
@@ -66,7 +67,8 @@ class Learner(LightningModule):
         features = getattr(self.network, "forward_features", None)
         if features is None:
             return self.network(*inputs)
-        return self.network.forward_head(features(*inputs), pre_logits=True)
+        head: Any = self.network.forward_head
+        return head(features(*inputs), pre_logits=True)
 
     def predict(self, *inputs: Any) -> Tensor:
         """Logits (B, K)."""
@@ -125,6 +127,9 @@ class Learner(LightningModule):
         total = self.trainer.estimated_stepping_batches if self._trainer is not None else 0
         return min(step / total, 1.0) if total and math.isfinite(total) else 0.0
 
+    def _factor(self, schedule: Schedule, step: int) -> float:
+        return schedule(self.fraction(step))
+
     def configure_optimizers(self) -> Any:
         recipe = self.recipe()
         groups = len(recipe.optimizer.param_groups)
@@ -133,6 +138,6 @@ class Learner(LightningModule):
             raise ValueError(
                 f"the recipe has {groups} parameter groups but {len(schedules)} schedules; give one for each."
             )
-        factors = [lambda step, schedule=schedule: schedule(self.fraction(step)) for schedule in schedules]
+        factors: list[Callable[[int], float]] = [partial(self._factor, schedule) for schedule in schedules]
         scheduler = torch.optim.lr_scheduler.LambdaLR(recipe.optimizer, factors)
         return {"optimizer": recipe.optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -55,7 +55,7 @@ class Staged(nn.Module):
 
     def reset_classifier(self, num_classes: int) -> None:
         """A new classifier for `num_classes` classes; with 0 the network returns the vector before it."""
-        self.head.reset(num_classes)
+        self.head.reset(num_classes)  # type: ignore[operator]
 
     def extra_repr(self) -> str:
         levels = f"channels={self.channels}"

@@ -1,1 +1,1 @@
-"""report."""
+"""The ledger and comparisons as pages."""

@@ -244,8 +244,9 @@ def train_method(
         begin = time.perf_counter()
         function(*many)
         outcome.inference_per_second = len(many[0]) / (time.perf_counter() - begin)
-        if hasattr(learner, "monitor") and data.parts is not None:
-            spread = float(learner.monitor(data.parts.valid.inputs(range(min(256, len(data.parts.valid))))))
+        monitor = getattr(learner, "monitor", None)
+        if monitor is not None and data.parts is not None:
+            spread = float(monitor(data.parts.valid.inputs(range(min(256, len(data.parts.valid))))))
             if spread < COLLAPSED:
                 outcome.warnings.append(
                     f"{method.text} has collapsed: the spread of its features is {spread:.3f} of a healthy one."

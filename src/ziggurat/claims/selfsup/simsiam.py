@@ -1,10 +1,9 @@
 """SimSiam: stopping the gradient, not negatives or a momentum copy, is what prevents a plain siamese network from collapsing.
 
-Measured on Fashion-MNIST (5,000 training and 2,000 test images, 8 epochs of batch 128): an 8-layer residual network of widths
-8, 16, 32 trained by SimSiam with the stop-gradient, without it, and without the predictor; and the same network untrained. Reported for each: the loss at the end
-of training, the effective rank and the spread of the normalised projections of the test images, and the accuracy of 20 nearest
-neighbours on its features. Heads are 256 wide with a bottleneck of 64. As the paper, no claim is made that the loss reaches −1 within
-this short a run.
+Measured on Fashion-MNIST (5,000 training and 2,000 test images, 8 epochs of batch 128): an 8-layer residual network trained by
+SimSiam with the stop-gradient, without it, and without the predictor; and the same network untrained. Reported for each: the loss
+at the end of training, the effective rank and the spread of the normalised projections of the test images, and the accuracy of 20
+nearest neighbours on its features. Heads are 256 wide with a bottleneck of 64.
 """
 
 from __future__ import annotations

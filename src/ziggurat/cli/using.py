@@ -1,0 +1,124 @@
+"""`train`, `evaluate`, `explain`, `export`: making one checkpoint, and using it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ziggurat.cli.options import Device, Json, Out, Quiet, Seed, note, resolve_device, say, say_json
+
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint made by train or compare (…safetensors).")]
+
+
+def train(
+    data: Annotated[str, typer.Argument(help="A data set's name or path.")],
+    method: Annotated[str, typer.Argument(help="Such as resnet18:stem=cifar or simsiam/resnet18.")],
+    budget: Annotated[str, typer.Option(help="60s, 5m, 400steps, 10epochs.")] = "60s",
+    seed: Seed = 0,
+    device: Device = "cpu",
+    out: Out = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train one method and keep its checkpoint."""
+    from ziggurat.data.sources import runs_folder
+    from ziggurat.workflows.budget import parse_budget
+    from ziggurat.workflows.methods import check_fit, parse_method, small_image_warning
+    from ziggurat.workflows.training import checkpoint_name, prepare, train_method
+
+    amount, parsed = parse_budget(budget), parse_method(method)
+    if parsed.contract == "embedding":
+        raise ValueError(
+            f"{method} embeds the nodes of one graph and leaves no checkpoint; use it with compare or embed."
+        )
+    prepared = prepare(data)
+    check_fit(parsed, prepared.shape, prepared.name)
+    for text in (*prepared.notes, small_image_warning(parsed, prepared.shape)):
+        note(text or "", quiet or not text)
+    outcome, artifact = train_method(parsed, prepared, amount, seed, device=resolve_device(device))
+    assert artifact is not None
+    path = artifact.save((out or runs_folder()) / checkpoint_name(method, seed))
+    if json:
+        say_json(
+            {
+                **artifact.metrics,
+                "steps": outcome.steps,
+                "train_seconds": outcome.train_seconds,
+                "checkpoint": str(path),
+            }
+        )
+        return
+    say(
+        f"accuracy {100 * outcome.accuracy:.1f} % on the test part after {outcome.steps} steps in {outcome.train_seconds:.1f} s"
+    )
+    say(f"checkpoint: {path}")
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    data: Annotated[str, typer.Argument(help="A data set with the same classes.")],
+    json: Json = False,
+) -> None:
+    """Measure a checkpoint on the test part of a data set."""
+    from ziggurat.workflows.artifact import load_artifact
+    from ziggurat.workflows.training import judged, loader_for, macro_f1, prepare
+
+    artifact, prepared = load_artifact(checkpoint), prepare(data)
+    if prepared.shape.classes != artifact.shape.classes or prepared.shape.features != artifact.shape.features:
+        raise ValueError(
+            f"{checkpoint} was trained on {artifact.data} ({len(artifact.shape.classes)} classes, {artifact.shape.features} "
+            f"numbers a sample); {data} has {len(prepared.shape.classes)} classes and {prepared.shape.features} numbers."
+        )
+    prepared.normalize = artifact.normalize
+    batches = loader_for(artifact.learner, prepared, artifact.batch_size, artifact.seed)
+    _, _, labels, said = judged(artifact.learner, prepared, batches, artifact.seed)
+    result = {
+        "accuracy": float((said == labels).float().mean()),
+        "macro_f1": macro_f1(said, labels, len(prepared.shape.classes)),
+    }
+    if json:
+        say_json(result)
+    else:
+        say(
+            f"accuracy {100 * result['accuracy']:.1f} %, macro F1 {100 * result['macro_f1']:.1f} % on the test part of {data}"
+        )
+
+
+def explain(
+    checkpoint: Checkpoint,
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    target: Annotated[str | None, typer.Option(help="The class to explain; else the predicted one.")] = None,
+    out: Out = None,
+    json: Json = False,
+) -> None:
+    """Draw which pixels a decision depends on, as a heat map over the picture."""
+    from ziggurat.data.sources import runs_folder
+    from ziggurat.report.heatmap import explain_image
+    from ziggurat.workflows.artifact import load_artifact
+
+    path, label, confidence = explain_image(load_artifact(checkpoint), image, target, out or runs_folder())
+    if json:
+        say_json({"picture": str(path), "class": label, "probability": confidence})
+    else:
+        say(f"{label} ({100 * confidence:.0f} %): {path}")
+
+
+def export(
+    checkpoint: Checkpoint,
+    format: Annotated[str, typer.Option(help="onnx or torch (a torch.export program).")] = "onnx",
+    out: Out = None,
+    json: Json = False,
+) -> None:
+    """Export a checkpoint's network, compared with its own output before it is kept."""
+    from ziggurat.workflows.artifact import load_artifact
+    from ziggurat.workflows.exporting import export as write
+
+    path = (out or checkpoint.parent) / (checkpoint.stem + (".onnx" if format == "onnx" else ".pt2"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    difference = write(load_artifact(checkpoint), path, format)  # type: ignore[arg-type]
+    if json:
+        say_json({"file": str(path), "largest_difference": difference})
+    else:
+        say(f"{path}, largest difference from the network's own output {difference:.1e}")
