@@ -43,6 +43,7 @@ def accuracy_figure(result: Comparison) -> Any:
         if values:
             axis.plot([sum(values) / len(values)], [row], "|", color=colour, markersize=22, markeredgewidth=3)
     axis.set_yticks(range(len(methods)), methods)
+    axis.set_ylim(-0.6, len(methods) - 0.4)
     axis.set_xlabel("accuracy on the test part")
     axis.grid(axis="x", alpha=0.3)
     return figure

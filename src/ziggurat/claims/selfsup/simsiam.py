@@ -3,7 +3,8 @@
 Measured on Fashion-MNIST (5,000 training and 2,000 test images, 8 epochs of batch 128): an 8-layer residual network trained by
 SimSiam with the stop-gradient, without it, and without the predictor; and the same network untrained. Reported for each: the loss
 at the end of training, the effective rank and the spread of the normalised projections of the test images, and the accuracy of 20
-nearest neighbours on its features. Heads are 256 wide with a bottleneck of 64.
+nearest neighbours on its features. Heads are 256 wide with a bottleneck of 64. The learning rate (0.4 for a batch of 256) was chosen
+on seed 100: at the paper's 0.05 the 312 steps of this run are too few for any arm to leave the untrained network behind.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ziggurat.metrics.representation import effective_rank
 from ziggurat.nn.fitting import fit
 from ziggurat.vision.backbones.resnet import cifar_resnet
 
-EPOCHS, BATCH, WIDTH, BOTTLENECK, RATE = 8, 128, 256, 64, 0.06
+EPOCHS, BATCH, WIDTH, BOTTLENECK, RATE = 8, 128, 256, 64, 0.4
 
 published = {
     5: "ImageNet linear top-1 of ResNet-50 at batch 256: 68.1 / 70.0 / 70.8 / 71.3 at 100 / 200 / 400 / 800 epochs (table 4)",
@@ -57,8 +58,8 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     values: dict[str, float] = {}
     for arm, switches in arms.items():
         torch.manual_seed(seed)
-        network = cifar_resnet(8, 0, 1, widths=(8, 16, 32))
-        learner = SimSiam(network, 28, 1, WIDTH, BOTTLENECK, 2, lr=RATE * 256 / BATCH, batch_size=BATCH, **switches)
+        network = cifar_resnet(8, 0, 1, widths=(16, 32, 64))
+        learner = SimSiam(network, 28, 1, WIDTH, BOTTLENECK, 2, lr=RATE, batch_size=BATCH, **switches)
         loader = feed(train, learner.feed, BATCH, seed, drop_last=True)
         if arm != "random":
             fit(learner, loader, epochs=EPOCHS, seed=seed)
