@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Reason = Literal["data too easy", "scale", "recipe", "criterion", "chance", "implementation limits"]
 
@@ -28,3 +28,7 @@ class Notes:
     easy: str = ""
     hard: str = ""
     why: tuple[Reason, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.why is not None and self.why[0] not in get_args(Reason):
+            raise ValueError(f"why begins with one of {', '.join(get_args(Reason))}, got {self.why[0]!r}.")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
 import ziggurat
-from ziggurat.cli import claiming, comparing, doctoring, listing, using
+from ziggurat.cli import claiming, comparing, doctoring, listing, showing, using
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,7 +20,7 @@ app = typer.Typer(
 )
 
 app.command("list")(listing.list_)
-app.command("show")(listing.show)
+app.command("show")(showing.show)
 app.command("doctor")(doctoring.doctor)
 app.command("claim")(claiming.claim)
 app.command("compare")(comparing.compare)
@@ -46,29 +47,46 @@ def sentence(error: BaseException) -> str:
     """What a person should read of an error."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "the disk is full; free some space or choose another folder with --out."
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}; check the path and its permissions."
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def run() -> None:
     """Entry point: runs the command; a mistake ends with one sentence on stderr and exit code 2, Ctrl-C with 130."""
     try:
-        app(standalone_mode=False)
-    except (ValueError, OSError, FloatingPointError) as error:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads our output, `head` for instance, has enough
+        give_up_stdout()
+        sys.exit(1)
+    except (KeyboardInterrupt, typer.Abort):
+        stop("stopped; what was finished is kept.", 130)
+    except Exception as error:
         if os.environ.get("ZIGGURAT_DEBUG"):
             raise
-        print(f"ziggurat: {sentence(error)}", file=sys.stderr)
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        print("ziggurat: stopped.", file=sys.stderr)
-        sys.exit(130)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except Exception as error:
-        # typer's own mistakes (an unknown option, a missing argument) carry their sentence and their code
-        if hasattr(error, "format_message"):
-            print(f"ziggurat: {error.format_message()}", file=sys.stderr)
-            sys.exit(2)
+        if isinstance(error, ValueError | OSError | FloatingPointError):
+            stop(sentence(error), 2)
+        if hasattr(error, "format_message"):  # the parser's own mistakes: an unknown option, a missing argument
+            stop(error.format_message(), 2)
         raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def stop(text: str, code: int) -> NoReturn:
+    """The one way in which a mistake ends."""
+    if text:
+        print(f"ziggurat: {text}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        give_up_stdout()
+    sys.exit(code)
+
+
+def give_up_stdout() -> None:
+    """Lets what is still in the buffer go nowhere: Python would raise over it once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
