@@ -1,0 +1,210 @@
+import io
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.typecheck import value_error
+from ziggurat.data import load
+from ziggurat.data.files import choose_size, open_image, read_folder, resize
+from ziggurat.data.loading import channel_stats, splits, stratified
+
+
+def picture(path, size=(40, 48), colour=(200, 30, 30), mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).convert(mode).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(6):
+        picture(tmp_path / "animals" / "cat" / f"{i}.jpg", colour=(200, 20 * i, 30))
+        picture(tmp_path / "animals" / "dog" / f"{i}.png", colour=(20, 20 * i, 200))
+    return tmp_path / "animals"
+
+
+def test_folder_of_classes(folder):
+    data = load(folder)
+    assert data.classes == ("cat", "dog") and data.labels.tolist() == [0] * 6 + [1] * 6
+    assert data.images.shape == (12, 3, 32, 32) and data.ids[0] == "cat/0.jpg"
+    assert data.describe() == "animals: 12 images of 32x32 (colour), 2 classes (6 to 6 images each)"
+    assert load(folder, size=16).images.shape[-1] == 16
+
+
+def test_damaged_files_are_left_out_counted_and_named(folder):
+    (folder / "cat" / "broken.jpg").write_bytes((folder / "cat" / "0.jpg").read_bytes()[:200])
+    (folder / "dog" / "text.png").write_text("not a picture")
+    with pytest.warns(UserWarning, match=r"2 of 14 files.*broken.jpg, text.png"):
+        data = load(folder)
+    assert len(data) == 12 and "2 of 14 files could not be read" in data.describe()
+
+
+def test_flat_folder_has_no_labels(tmp_path):
+    picture(tmp_path / "a.png")
+    data = load(tmp_path)
+    assert data.labels.tolist() == [-1] and "no labels" in data.describe()
+
+
+def test_grey_pictures_give_one_channel(tmp_path):
+    for i in range(2):
+        picture(tmp_path / "x" / f"{i}.png", mode="L")
+    assert read_folder(tmp_path).images.shape[1] == 1
+
+
+def test_modes_are_converted(tmp_path):
+    red = (200, 30, 30)
+    for name, mode, options in (
+        ("a.png", "RGB", {}),
+        ("b.png", "P", {}),
+        ("c.png", "RGBA", {}),
+        ("d.jpg", "CMYK", {"quality": 95}),
+    ):
+        image = open_image(picture(tmp_path / name, colour=red, mode=mode, **options))
+        assert image.shape == (48, 40, 3) and image.dtype == np.uint8
+        assert np.abs(image[24, 20].astype(int) - red).max() <= (32 if mode == "P" else 12), name  # a palette is coarse
+    ramp = (np.arange(64 * 32).reshape(64, 32) * 31).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    deep = open_image(tmp_path / "deep.png")
+    assert np.abs(deep[..., 0].astype(float) - ramp / 65535 * 255).max() <= 1
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    clear.save(tmp_path / "clear.png")
+    assert (open_image(tmp_path / "clear.png") == 255).all()
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 0, 0), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    upright = open_image(tmp_path / "turned.jpg")
+    assert upright.shape == (40, 20, 3) and upright[5, 10, 0] > 200 and upright[35, 10, 0] < 60
+
+
+def test_too_many_pixels_are_refused(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("1", (9000, 6000)).save(buffer, "PNG")
+    (tmp_path / "huge.png").write_bytes(buffer.getvalue())
+    with warnings.catch_warnings(), value_error("50,000,000"):
+        warnings.simplefilter("ignore")
+        open_image(tmp_path / "huge.png")
+
+
+def test_size_is_the_usual_one_below_the_median(tmp_path):
+    files = [picture(tmp_path / f"{i}.png", size=(100, 150)) for i in range(3)]
+    assert choose_size(files) == 96
+    assert resize(np.zeros((30, 200, 3), np.uint8), 16).shape == (16, 16, 3)
+
+
+def test_csv_of_pictures_and_escape(folder):
+    (folder / "list.csv").write_text("path,label\ncat/0.jpg,a\ndog/1.png,b\n")
+    data = load(folder / "list.csv")
+    assert data.classes == ("a", "b") and len(data) == 2
+    (folder / "bad.csv").write_text("path,label\n../../etc/passwd,a\n")
+    with value_error("outside its folder"):
+        load(folder / "bad.csv")
+
+
+def test_csv_of_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,y\n1,x,no\n2,y,yes\n,x,no\n")
+    table = load(tmp_path / "t.csv")
+    assert table.x.tolist() == [[1, 1, 0], [2, 0, 1], [1.5, 1, 0]] and table.labels.tolist() == [0, 1, 0]
+    assert table.classes == ("no", "yes") and "1 missing" in table.describe()
+    (tmp_path / "n.csv").write_text("a,b\n1,2\n")
+    with value_error("rename the one to be predicted"):
+        load(tmp_path / "n.csv")
+
+
+def test_mistakes_are_named(tmp_path):
+    with value_error("has no pictures"):
+        load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="neither a data set"):
+        load("nowhere/at/all")
+    with pytest.raises(FileNotFoundError, match="Did you mean digits"):
+        load("digit")
+    (tmp_path / "x.bin").write_text("")
+    with value_error("none of the files that are understood"):
+        load(tmp_path / "x.bin")
+    with value_error("the parts train, test"):
+        load("fashion_mnist", "valid")
+
+
+GRAPH = {"edge_index": np.array([[0, 1, 2], [1, 2, 0]]), "y": np.array([0, 1, 1]), "x": np.eye(3, 4)}
+
+
+def save(path, **changes):
+    np.savez(path, **{k: v for k, v in {**GRAPH, **changes}.items() if v is not None})
+    return path
+
+
+def test_graph_from_npz(tmp_path):
+    graph = load(save(tmp_path / "g.npz", edge_weight=np.ones(3), train_mask=np.array([1, 0, 1])))
+    assert graph.x.shape == (3, 4) and graph.edge_index.tolist() == [[0, 1, 2], [1, 2, 0]]
+    assert graph.train_mask.tolist() == [True, False, True] and graph.classes == ("0", "1") and graph.name == "g"
+    assert load(save(tmp_path / "h.npz", x=None)).x.tolist() == [[1], [1], [1]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"edge_index": np.array([[0, 1], [1, 9]])}, "nodes 0 to 2"),
+        ({"edge_index": np.array([[0.0], [1.0]])}, "astype"),
+        ({"edge_index": np.array([0, 1])}, "sources in the first row"),
+        ({"x": np.full((3, 2), np.nan)}, "not finite"),
+        ({"x": np.zeros((2, 2))}, "one row for each"),
+        ({"y": None}, "no array y"),
+        ({"edge_weight": np.ones(2)}, "one finite number"),
+        ({"val_mask": np.ones(2)}, "one value for each"),
+    ],
+)
+def test_bad_graphs_are_named(tmp_path, changes, says):
+    with value_error(says):
+        load(save(tmp_path / "g.npz", **changes))
+
+
+def test_damaged_npz_and_pickles_are_refused(tmp_path):
+    (tmp_path / "g.npz").write_bytes(b"PK not really")
+    with value_error("cannot be read as npz"):
+        load(tmp_path / "g.npz")
+    np.savez(tmp_path / "o.npz", **{**GRAPH, "y": np.array([{}, {}, {}], dtype=object)})
+    with value_error("no objects"):
+        load(tmp_path / "o.npz")
+
+
+def test_edge_list_and_graphml(tmp_path):
+    import networkx as nx
+
+    (tmp_path / "e.txt").write_text("# comment\na b\nb c\n")
+    graph = load(tmp_path / "e.txt")
+    assert graph.num_nodes == 3 and graph.edge_index.shape == (2, 4) and graph.x.flatten().tolist() == [1, 2, 1]
+    network = nx.path_graph(3)
+    nx.set_node_attributes(network, {0: "p", 1: "q", 2: "p"}, "y")
+    nx.write_graphml(network, tmp_path / "p.graphml")
+    assert load(tmp_path / "p.graphml").y.tolist() == [0, 1, 0]
+
+
+def test_splits_are_disjoint_stratified_and_fixed():
+    train, valid, test = splits("digits")
+    assert len(train) + len(valid) + len(test) == 1797
+    counts = [torch.bincount(part.labels) / len(part) for part in (train, valid, test)]
+    assert all((c - 0.1).abs().max() < 0.02 for c in counts)
+    assert torch.equal(splits("digits").test.images, test.images)
+    assert torch.equal(splits("digits", seed=7).test.images, test.images)
+    keep, held = stratified(torch.tensor([0] * 9 + [1] * 9 + [2]), 0.34, 0)
+    assert not set(keep.tolist()) & set(held.tolist()) and 18 in keep.tolist() and len(held) == 6
+
+
+def test_one_class_only_cannot_be_split(tmp_path):
+    picture(tmp_path / "only" / "a.png")
+    with value_error("fewer than two classes"):
+        splits(tmp_path)
+
+
+def test_channel_statistics():
+    mean, std = channel_stats(splits("digits").train)
+    x = splits("digits").train.inputs(slice(None))
+    torch.testing.assert_close(mean[0], x.mean(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(std[0], x.std(correction=0), atol=1e-5, rtol=1e-4)
