@@ -1,0 +1,203 @@
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.typecheck import value_error
+
+from ziggurat.report.comparison import number, write_page
+from ziggurat.workflows.artifact import load_artifact
+from ziggurat.workflows.budget import Budget, parse_budget
+from ziggurat.workflows.comparing import COLUMNS, run_comparison, summarise
+from ziggurat.workflows.exporting import export
+from ziggurat.workflows.methods import Shape, check_fit, make_learner, parse_method, small_image_warning
+from ziggurat.workflows.training import Outcome, fit_probe, macro_f1, prepare, steps_of, train_method
+
+DIGITS = Shape("image", tuple("0123456789"), 1, 8, 64)
+GRAPH = Shape("graph", ("a", "b"), features=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("60s", Budget(60, "seconds")),
+        ("5m", Budget(300, "seconds")),
+        ("1.5h", Budget(5400, "seconds")),
+        ("400steps", Budget(400, "steps")),
+        ("1epoch", Budget(1, "epochs")),
+    ],
+)
+def test_budgets(text, budget):
+    assert parse_budget(text) == budget
+
+
+@pytest.mark.parametrize("text", ["", "-5s", "0s", "soon", "5 minutes", "1.5steps", "nan s", "10"])
+def test_nonsense_budgets_are_refused(text):
+    with value_error("budget"):
+        parse_budget(text)
+
+
+def test_methods_are_parsed():
+    method = parse_method("simsiam/resnet18:stem=cifar,width=64,symmetric=false")
+    assert (method.learner, method.name) == ("simsiam", "resnet18")
+    assert method.options == {"stem": "cifar", "width": 64, "symmetric": False}
+    assert parse_method("sgc").contract == "staged"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("resnt18", "nearest names are resnet18"),
+        ("simsam/resnet18", "nearest names are simsiam"),
+        ("simsiam", "needs a network"),
+        ("mlp/resnet18", "mlp is no learner"),
+        ("resnet", "build one of its variants"),
+        ("mlp:width", "key=value"),
+    ],
+)
+def test_wrong_methods_are_named(text, says):
+    with value_error(says):
+        parse_method(text)
+
+
+def test_what_does_not_fit_is_named():
+    with value_error("gcn takes graph input, and digits is image data"):
+        check_fit(parse_method("gcn"), DIGITS, "digits")
+    with value_error("resnet18 takes image input, and cora is graph data"):
+        check_fit(parse_method("resnet18"), GRAPH, "cora")
+    for text in ("gcn", "sgc", "mlp"):
+        check_fit(parse_method(text), GRAPH, "cora")
+
+
+def test_a_large_stem_on_small_images_is_warned_of():
+    assert "resnet18:stem=cifar" in small_image_warning(parse_method("resnet18"), DIGITS)
+    assert small_image_warning(parse_method("resnet18:stem=cifar"), DIGITS) is None
+    assert small_image_warning(parse_method("mlp"), DIGITS) is None
+
+
+def test_learners_are_made_for_the_data():
+    learner = make_learner(parse_method("simsiam/cifar_resnet20:bottleneck=16"), DIGITS, 32)
+    assert (learner.image_size, learner.channels, learner.batch_size) == (8, 1, 32)
+    assert learner.predictor[0].out_features == 16 and learner.network.stem[0].conv.in_channels == 1
+    with value_error("no argument wings"):
+        make_learner(parse_method("mlp:wings=2"), DIGITS, 32)
+
+
+def test_budget_becomes_steps():
+    data = prepare("digits")
+    learner = make_learner(parse_method("mlp"), data.shape, 128)
+    batches = [None] * 10
+    assert steps_of(Budget(7, "steps"), learner, batches, 0) == 7
+    assert steps_of(Budget(3, "epochs"), learner, batches, 0) == 30
+
+
+def test_macro_f1_against_the_definition():
+    said, true = torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 1, 1, 1, 0])
+    scores = []
+    for c in range(3):
+        tp = int(((said == c) & (true == c)).sum())
+        scores.append(2 * tp / max(int((said == c).sum() + (true == c).sum()), 1))
+    assert macro_f1(said, true, 3) == pytest.approx(np.mean(scores))
+
+
+def test_the_probe_is_chosen_on_validation():
+    class Fixed:
+        def __init__(self, label):
+            self.label = label
+
+        def fit(self, x, y):
+            return self
+
+        def predict(self, x):
+            return np.full(len(x), self.label)
+
+    features = [torch.zeros(4, 2)] * 3
+    labels = [torch.zeros(4).long(), torch.ones(4).long(), torch.zeros(4).long()]
+    _, valid, _, test = fit_probe([Fixed(0), Fixed(1)], features, labels)
+    assert valid.tolist() == [1] * 4 and test.tolist() == [1] * 4
+
+
+def test_training_saving_loading_and_export(tmp_path):
+    data = prepare("digits")
+    outcome, artifact = train_method(parse_method("mlp:dropout=0.1"), data, Budget(150, "steps"), seed=1)
+    assert outcome.accuracy > 0.9 and outcome.steps == 150 and outcome.parameters == 85_002 and outcome.macs == 84_480
+    assert outcome.macro_f1 == pytest.approx(outcome.accuracy, abs=0.02) and len(outcome.curve) == 150
+    again, _ = train_method(parse_method("mlp:dropout=0.1"), data, Budget(150, "steps"), seed=1)
+    assert again.accuracy == outcome.accuracy and again.curve == outcome.curve
+
+    path = artifact.save(tmp_path / "deep" / "model")
+    loaded = load_artifact(path)
+    x = data.parts.test.inputs(range(5))
+    assert torch.equal(loaded.learner.predict(loaded.prepare(x)), artifact.learner.predict(artifact.prepare(x)))
+    assert loaded.prepare(torch.rand(2, 3, 20, 20)).shape == (2, 1, 8, 8)
+    assert json.loads(path.with_suffix(".json").read_text())["method"] == "mlp:dropout=0.1"
+    assert export(loaded, tmp_path / "model.pt2", "torch") < 1e-4 and (tmp_path / "model.pt2").is_file()
+    assert not list(tmp_path.glob(".*"))
+
+    path.write_bytes(path.read_bytes()[:100])
+    with value_error("damaged"):
+        load_artifact(path)
+    path.with_suffix(".json").write_text("{}")
+    with value_error("damaged|format"):
+        load_artifact(path)
+    with value_error("there is no checkpoint"):
+        load_artifact(tmp_path / "other")
+
+
+def test_comparison_in_children_with_a_page(tmp_path):
+    result = run_comparison("digits", ["mlp", "mono_forward/mlp"], "30steps", seeds=2, out=tmp_path)
+    table = result.table
+    assert tuple(table.columns) == COLUMNS and len(table) == 2
+    assert (table["accuracy_mean"] > 0.8).all() and (table["error"] == "").all() and (table["steps"] == 30).all()
+    assert result.best == tmp_path / "best.safetensors" and result.best.is_file()
+    page = write_page(result).read_text()
+    assert page.count("<tr") == 3 and "http" not in re.sub(r"data:image/png;base64,[^\"]+", "", page)
+    assert page.count('alt="') == 2
+
+
+def test_a_failing_method_is_a_row_and_not_the_end():
+    good = Outcome("a", 0, accuracy=0.8, macro_f1=0.7, valid_accuracy=0.8, steps=3, train_seconds=1.0)
+    table = summarise([Outcome("b", 0, error="ValueError: no."), good])
+    assert list(table["method"]) == ["a", "b"]
+    assert table["error"].tolist() == ["", "ValueError: no."] and math.isnan(table["accuracy_mean"][1])
+
+
+def test_comparison_on_a_folder_of_pictures(tmp_path):
+    rng = np.random.default_rng(0)
+    for label, base in (("dark", 40), ("light", 200)):
+        (tmp_path / "d" / label).mkdir(parents=True)
+        for i in range(20):
+            pixels = np.clip(rng.normal(base, 20, (36, 36, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "d" / label / f"{i}.png")
+    (tmp_path / "d" / "dark" / "broken.png").write_bytes(b"\x89PNG nothing")
+    with pytest.warns(UserWarning, match="1 of 41 files"):
+        data = prepare(str(tmp_path / "d"))
+    outcome, _ = train_method(parse_method("mlp"), data, Budget(40, "steps"), seed=0)
+    assert outcome.accuracy == 1.0
+
+
+def test_numbers_for_people():
+    assert [number(v) for v in (12, 1.26, 25_557_032, 4.1e9, 85_002, math.nan)] == [
+        "12",
+        "1.3",
+        "25.6 M",
+        "4.1 G",
+        "85.0 k",
+        "–",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("digits", ["mlp"], "5s", 0), "seeds must be 1 or more"),
+        (("digits", []), "at least one method"),
+        (("text_corpus", ["mlp"]), "cannot be compared on|which was not found"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_trained(arguments, says):
+    with value_error(says) if "found" not in says else pytest.raises((ValueError, FileNotFoundError), match=says):
+        run_comparison(*arguments)
