@@ -1,9 +1,10 @@
 """ResNet: plain networks get worse with depth even on their training data; identity shortcuts remove that, so deeper is better.
 
-Measured on CIFAR-10 reduced to 16 × 16 pixels (6,000 training and 2,000 test images, widths 8/16/32): plain and residual networks of
-14 and 44 layers, all trained with the same schedule (SGD at 0.1 with momentum 0.9 and weight decay 1e-4, batch 64, divided by 10 at
-half and three quarters of the run; horizontal flips only). The training loss is taken over the whole training set at the end, in
-evaluation mode. Images come from re-compressed JPEGs, so their accuracy does not compare with published ones.
+Measured on CIFAR-10 reduced to 16 × 16 pixels (6,000 training and 2,000 test images, widths 8/16/32): plain and residual
+networks of 14 and 44 layers, all trained with the same schedule (SGD at 0.1 with momentum 0.9 and weight decay 1e-4, batch 64,
+divided by 10 at half and three quarters of the run; horizontal flips only). The training loss is taken over the whole training
+set at the end, in evaluation mode. Forty epochs were chosen on seed 100: after 24 of batch 128 the deep residual network had
+not caught up yet. Images come from re-compressed JPEGs, so their accuracy does not compare with published ones.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ziggurat.nn.fitting import fit
 from ziggurat.nn.recipe import Recipe, steps
 from ziggurat.vision.backbones.resnet import cifar_resnet
 
-EPOCHS, BATCH, WIDTHS = 30, 64, (8, 16, 32)
+EPOCHS, BATCH, WIDTHS = 40, 64, (8, 16, 32)
 
 published = {6: "CIFAR-10 error 8.75 (20 layers), 7.51 (32), 7.17 (44), 6.97 (56), 6.43 (110) (table 6)"}
 notes = Notes(
