@@ -25,6 +25,9 @@ def test_interval_is_the_two_sided_80_percent_t_interval():
         (at_least("x", [1.0, 1.0, 1.0], 1.0), "holds"),
         (at_least("x", [0.9, 0.9, 0.9], 1.0), "fails"),
         (at_most("x", [1.0, 1.0, 1.0], 1.0), "holds"),
+        (at_least("x", [0.3 - 0.1] * 3, 0.2), "holds"),
+        (at_most("x", [0.1 + 0.2] * 3, 0.3), "holds"),
+        (exactly("n", 1e12 + 1, 1e12), "fails"),
         (at_least("x", [1.0], 0.0), "straddles"),
         (at_least("x", [1.0, 1.0], 0.0), "straddles"),
         (at_least("x", [0.0, 0.0], 1.0), "straddles"),
@@ -37,6 +40,12 @@ def test_interval_is_the_two_sided_80_percent_t_interval():
 )
 def test_clauses(clause, expected):
     assert clause.verdict() == expected
+
+
+def test_values_that_are_not_finite():
+    clause = at_most("x", [1.0, float("inf"), float("inf")], 2.0)
+    assert clause.verdict() == "fails" and clause.interval() == (-np.inf, np.inf) and np.isnan(clause.spread)
+    assert at_most("x", [0.1, 0.1, 0.1], 2.0).spread == 0.0
 
 
 def test_finding_is_the_conjunction_of_judged_clauses():

@@ -30,10 +30,12 @@ app.command("explain")(using.explain)
 app.command("export")(using.export)
 
 
-def version(value: bool) -> None:
+def version(value: bool) -> bool:
+    """Prints the version and ends, where that was asked for."""
     if value:
         print(ziggurat.__version__)
         raise typer.Exit
+    return value
 
 
 @app.callback()
@@ -55,13 +57,13 @@ def sentence(error: BaseException) -> str:
 def run() -> None:
     """Entry point: runs the command; a mistake ends with one sentence on stderr and exit code 2, Ctrl-C with 130."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False)  # the parser returns 130 where it was interrupted
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads our output, `head` for instance, has enough
         give_up_stdout()
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
-        stop("stopped; what was finished is kept.", 130)
+        code = 130
     except Exception as error:
         if os.environ.get("ZIGGURAT_DEBUG"):
             raise
@@ -70,6 +72,8 @@ def run() -> None:
         if hasattr(error, "format_message"):  # the parser's own mistakes: an unknown option, a missing argument
             stop(error.format_message(), 2)
         raise
+    if code == 130:
+        stop("stopped; what was finished is kept.", 130)
     sys.exit(code if isinstance(code, int) else 0)
 
 

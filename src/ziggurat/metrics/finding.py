@@ -21,6 +21,7 @@ Verdict = Literal["holds", "fails", "inconclusive"]
 ClauseVerdict = Literal["holds", "fails", "straddles", "unjudged"]
 CONFIDENCE = 0.80
 FEWEST_SEEDS = 3
+ROUNDING = 1e-12
 Values = Sequence[float] | np.ndarray
 
 
@@ -53,9 +54,16 @@ class Clause:
 
     @property
     def margins(self) -> np.ndarray:
-        """How far each value lies on the right side of the criterion."""
-        difference = np.asarray(self.values) - self.criterion
+        """How far each value lies on the right side of the criterion; where intervals decide, rounding is no distance."""
+        values = np.asarray(self.values)
+        difference = values - self.criterion
+        if self.kind != "exact":
+            difference[np.abs(difference) <= ROUNDING * np.maximum(np.abs(values), abs(self.criterion))] = 0.0
         return -difference if self.sense == "<=" else difference
+
+    @property
+    def finite(self) -> bool:
+        return all(math.isfinite(value) for value in self.values)
 
     @property
     def mean(self) -> float:
@@ -63,21 +71,26 @@ class Clause:
 
     @property
     def spread(self) -> float:
-        """Standard deviation over seeds; 0 for one seed."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
+        """Standard deviation over seeds; 0 for one seed, not a number where a value is not finite."""
+        if not self.finite:
+            return math.nan
+        return float(np.std(self.values, ddof=1)) if len(set(self.values)) > 1 else 0.0
 
     def interval(self) -> tuple[float, float]:
-        """Two-sided 80 % t interval of the mean margin; a point where all margins are equal, everything for one seed."""
+        """Two-sided 80 % t interval of the mean margin; a point where all margins are equal.
+
+        It is the whole line for one seed, and where a value is not finite.
+        """
         margins = self.margins
         n = len(margins)
-        if n < 2:
+        if n < 2 or not self.finite:
             return (-math.inf, math.inf)
         half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * margins.std(ddof=1) / math.sqrt(n)
         return (float(margins.mean() - half), float(margins.mean() + half))
 
     def verdict(self, judge_seconds: bool = True) -> ClauseVerdict:
         """Whether the clause holds, fails, straddles, or could not be judged."""
-        if not all(math.isfinite(v) for v in self.values):
+        if not self.finite:
             return "fails"
         if self.kind == "seconds" and not judge_seconds:
             return "unjudged"

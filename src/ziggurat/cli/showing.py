@@ -1,0 +1,167 @@
+"""`ziggurat show`: one paper, from its idea to its code. Docstrings and signatures are read from the sources, without imports."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import typer
+
+from ziggurat.cli.listing import entry
+from ziggurat.cli.options import Json, Quiet, note, say, say_json
+
+
+@dataclass(frozen=True)
+class Documented:
+    """A symbol as its source describes it; `about` is the docstring of its file, with the formula and the source."""
+
+    name: str
+    contract: str
+    signature: str
+    required: tuple[str, ...]
+    docstring: str
+    about: str
+    path: str
+    line: int
+
+
+def documented(symbol: str, contract: str = "") -> Documented:
+    """Signature, docstring and place of a class or function, read from its file."""
+    from ziggurat.claims.sources import module_of, path_of, relative
+
+    name = symbol.rpartition(".")[2]
+    path = path_of(module_of(symbol))
+    if path is None:
+        raise ValueError(f"{symbol} is no symbol of this installation; reinstall ziggurat.")
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if getattr(node, "name", None) == name or any(getattr(target, "id", None) == name for target in targets):
+            call, required = signature(node, name)
+            about = ast.get_docstring(tree) or ""
+            return Documented(name, contract, call, required, docstring(node), about, relative(path), node.lineno)
+    raise ValueError(f"{path} does not define {name}; the catalogue names it as {symbol}.")
+
+
+def docstring(node: ast.stmt) -> str:
+    """The docstring of a class or function; empty for anything else."""
+    has_one = isinstance(node, ast.ClassDef | ast.FunctionDef)
+    return (ast.get_docstring(node) or "") if has_one else ""
+
+
+def signature(node: ast.stmt, name: str) -> tuple[str, tuple[str, ...]]:
+    """How the symbol is called, and the names of the arguments that it cannot do without."""
+    if isinstance(node, ast.FunctionDef):
+        return f"{name}({ast.unparse(node.args)})", required(node.args)
+    if isinstance(node, ast.ClassDef):
+        for item in node.body:
+            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                item.args.args = item.args.args[1:]
+                return f"{name}({ast.unparse(item.args)})", required(item.args)
+        fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and not class_variable(item)]
+        call = f"{name}({', '.join(ast.unparse(item) for item in fields)})"
+        return call, tuple(ast.unparse(item.target) for item in fields if item.value is None)
+    return (f"{name} = {ast.unparse(node.value)}" if isinstance(node, ast.Assign) else name), ()
+
+
+def required(arguments: ast.arguments) -> tuple[str, ...]:
+    """Arguments without a default."""
+    positional = arguments.posonlyargs + arguments.args
+    first = positional[: len(positional) - len(arguments.defaults)]
+    named = [a for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None]
+    return tuple(argument.arg for argument in first + named)
+
+
+def class_variable(item: ast.AnnAssign) -> bool:
+    """Whether an annotation in a class is none of its constructor's arguments."""
+    return ast.unparse(item.annotation).startswith("ClassVar")
+
+
+def bibtex(name: str, row: dict[str, Any]) -> str:
+    """The paper as a BibTeX entry."""
+    if "authors" not in row:
+        raise ValueError(f"{name} is a baseline without an entry of its own; its source stands in its docstring.")
+    authors = " and ".join(row["authors"])
+    journal = (
+        f"  journal = {{arXiv:{row['arxiv']}}},\n  url = {{https://arxiv.org/abs/{row['arxiv']}}}\n"
+        if row["arxiv"]
+        else ""
+    )
+    return (
+        f"@article{{{name}{row['year']},\n  title = {{{{{row['title']}}}}},\n  author = {{{authors}}},\n"
+        f"  year = {{{row['year']}}},\n{journal}}}"
+    )
+
+
+def example(key: str, name: str, row: dict[str, Any]) -> str:
+    """A line of Python that makes what was asked for; arguments that are needed have the values of the tiny copy."""
+    variants = row.get("variants", {})
+    chosen = name if name in variants else key if key in variants else next(iter(variants), None)
+    if chosen is None:
+        module, _, short = row["symbols"][0].rpartition(".")
+        return f"from {module} import {short}"
+    made = documented(variants[chosen])
+    tiny = row["contracts"].get(made.name, {}).get("tiny", {})
+    given = [f"{name}={argument(tiny.get(name, ...))}" for name in made.required]
+    return f"ziggurat.build({', '.join([repr(chosen), *given])})".replace("'", '"')
+
+
+def argument(value: Any) -> str:
+    """A value of the catalogue as Python; what has to be built first is left open."""
+    return "..." if isinstance(value, dict) or value is ... else repr(value)
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A paper, a baseline, or one of their variants.")],
+    bibtex_: Annotated[bool, typer.Option("--bibtex", help="Only the BibTeX entry.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show a paper: its idea, how it is called here, what was measured, and where the code is."""
+    from ziggurat import catalogue
+    from ziggurat.claims.ledger import read
+    from ziggurat.claims.sources import changed, has_experiment
+
+    key, row = catalogue.owner(name), catalogue.row(name)
+    if bibtex_:
+        say(bibtex(key, row))
+        return
+    symbols = [documented(path, row["contracts"][path.rpartition(".")[2]]["contract"]) for path in row["symbols"]]
+    variant = row.get("variants", {}).get(name)
+    if variant is not None and variant not in row["symbols"]:
+        symbols.insert(0, documented(variant, "variant"))
+    record = read(key)
+    if json:
+        details = {k: row[k] for k in ("authors", "year", "arxiv", "idea") if k in row}
+        code = [asdict(symbol) for symbol in symbols]
+        say_json({**entry(key, row), **details, "code": code, "example": example(key, name, row), "record": record})
+        return
+    say(f"{row['title']}\n")
+    if "authors" in row:
+        say(f"{', '.join(row['authors'])}, {row['year']}, arXiv:{row['arxiv']}\n")
+    say(textwrap.fill(row.get("idea", ""), 100) + "\n")
+    for index, symbol in enumerate(symbols):
+        if symbol.about and symbol.path not in [earlier.path for earlier in symbols[:index]]:
+            say(symbol.about + "\n")
+        show_symbol(symbol)
+    if row.get("variants"):
+        say(textwrap.fill(f"by name: {', '.join(row['variants'])}", 100, subsequent_indent="    "))
+    say(f"example: {example(key, name, row)}\n")
+    if record:
+        from ziggurat.cli.claiming import show_record
+
+        show_record(record)
+        for path in changed(record, "own"):
+            note(f"stale: {path} has changed since; measure again: ziggurat claim {key}", quiet)
+    elif has_experiment(key):
+        say(f"Not measured yet: ziggurat claim {key}")
+
+
+def show_symbol(symbol: Documented) -> None:
+    """A symbol's call, place and docstring."""
+    say(textwrap.fill(symbol.signature, 100, subsequent_indent="    "))
+    say(f"    {symbol.contract}, src/ziggurat/{symbol.path}:{symbol.line}\n")
+    if symbol.docstring:
+        say(textwrap.indent(symbol.docstring, "    ") + "\n")

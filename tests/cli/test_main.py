@@ -1,0 +1,156 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import ziggurat
+from ziggurat.cli import doctoring, main
+
+PYTHON = {**os.environ, "PYTHONPATH": str(Path(ziggurat.__file__).parents[1])}
+
+
+def start(code, *words, **options):
+    """A process of its own that runs some lines with the command's words."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stdout=options.pop("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**PYTHON, **options},
+    )
+
+
+RUN = "from ziggurat.cli.main import run; run()"
+
+
+def test_help_list_and_show_import_no_torch():
+    code = """
+import sys
+from ziggurat.cli.main import app
+for words in (["--help"], ["list"], ["list", "--search", "residual"], ["list", "--has", "strides", "--json"],
+              ["list", "--baselines"], ["show", "sgc"], ["show", "resnet18", "--json"], ["show", "sgc", "--bibtex"]):
+    app(words, standalone_mode=False)
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+    process = start(code)
+    out, err = process.communicate(timeout=60)
+    assert err.split() == ["False"] * 8, err
+    assert "Deep Residual Learning" in out and "\x1b" not in out
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2_in_a_process_of_its_own():
+    process = start(RUN, "show", "resnet19")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("ziggurat: there is no 'resnet19' in the catalogue; the nearest names are resnet1")
+    assert err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_ctrl_c_is_exit_code_130():
+    code = """
+import time
+from ziggurat.cli import main
+@main.app.command("wait")
+def wait():
+    print("ready", flush=True)
+    time.sleep(60)
+main.run()
+"""
+    process = start(code, "wait")
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.strip() == "ziggurat: stopped; what was finished is kept."
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="platform: there is no /dev/full")
+def test_a_full_disk_behind_stdout():
+    with open("/dev/full", "w") as full:
+        process = start(RUN, "list", stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.strip() == "ziggurat: the disk is full; free some space or choose another folder with --out."
+
+
+def test_a_closed_pipe_is_no_mistake():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        process = start(RUN, "list", stdout=pipe)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "code"),
+    [
+        (ValueError("the budget\n is negative."), "the budget is negative.", 2),
+        (ValueError(), "ValueError", 2),
+        (FileNotFoundError("cora needs a file."), "cora needs a file.", 2),
+        (FileNotFoundError(2, "No such file or directory", "a.npz"), "a.npz: no such file or directory; check", 2),
+        (PermissionError(13, "Permission denied", "out"), "out: permission denied; check the path", 2),
+        (OSError(28, "No space left on device"), "the disk is full; free some space", 2),
+        (FloatingPointError("loss is NaN at step 3."), "loss is NaN at step 3.", 2),
+        (KeyboardInterrupt(), "stopped; what was finished is kept.", 130),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_mistakes_become_sentences(command, monkeypatch, error, text, code):
+    def fails():
+        raise error
+
+    monkeypatch.setattr(doctoring, "examine", fails)
+    got, out, err = command("doctor")
+    assert (got, out) == (code, "")
+    assert err.startswith(f"ziggurat: {text}") and err.count("\n") == 1
+
+
+def test_debug_shows_the_traceback_and_defects_are_not_hidden(command, monkeypatch):
+    def fails():
+        raise ValueError("why")
+
+    monkeypatch.setattr(doctoring, "examine", fails)
+    monkeypatch.setenv("ZIGGURAT_DEBUG", "1")
+    monkeypatch.setattr(sys, "argv", ["ziggurat", "doctor"])
+    with pytest.raises(ValueError, match="why"):
+        main.run()
+    monkeypatch.delenv("ZIGGURAT_DEBUG")
+    monkeypatch.setattr(doctoring, "examine", lambda: {}["no_such_key"])
+    with pytest.raises(KeyError):
+        main.run()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["lst"], "No such command 'lst'"),
+        (["list", "--nope"], "No such option: --nope"),
+        (["show"], "Missing argument"),
+        (["claim", "sgc", "--seeds"], "Option '--seeds' requires an argument"),
+    ],
+)
+def test_the_parsers_mistakes(command, words, text):
+    code, out, err = command(*words)
+    assert (code, out) == (2, "") and err.startswith(f"ziggurat: {text}") and err.count("\n") == 1
+
+
+def test_version_and_help(command):
+    assert command("--version") == (0, f"{ziggurat.__version__}\n", "")
+    code, out, err = command()
+    assert code == 2 and err == "" and "ziggurat" in out
+
+
+@pytest.mark.parametrize("verb", sorted(c.name for c in main.app.registered_commands))
+def test_every_verb_has_help_without_colour(verb):
+    result = CliRunner().invoke(main.app, [verb, "--help"], env={"NO_COLOR": "1", "COLUMNS": "200"})
+    assert result.exit_code == 0 and "--json" in result.output and "\x1b" not in result.output
+
+
+@pytest.mark.parametrize("verb", ["list", "show", "doctor", "claim"])
+def test_quiet(verb):
+    assert "--quiet" in CliRunner().invoke(main.app, [verb, "--help"], env={"COLUMNS": "200"}).output
