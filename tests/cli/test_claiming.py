@@ -59,6 +59,8 @@ def test_values_that_are_not_finite(command, fake):
 def test_a_trial_leaves_the_ledger_as_it_is(command, fake):
     code, out, _ = command("claim", "coin", "--seeds", "100,101,102", "--quiet")
     assert code == 0 and "coin: holds" in out and "record:" not in out and ledger.read("coin") is None
+    code, out, err = command("claim", "coin", "--seeds", "100")
+    assert code == 0 and "coin: inconclusive" in out and "did not hold" not in err
 
 
 def test_out(command, fake, tmp_path):

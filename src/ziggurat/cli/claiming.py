@@ -54,7 +54,7 @@ def claim(
             show_record(record)
             if trial is None:
                 say(f"record: {(out or ledger_folder()) / f'{name}.json'}")
-        advise(record, quiet)
+        advise(record, trial is not None, quiet)
     if json:
         say_json(records)
     elif not chosen:
@@ -123,11 +123,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return "not finite" if value is None else f"{value:.{digits}g}"
 
 
-def advise(record: dict[str, Any], quiet: bool) -> None:
+def advise(record: dict[str, Any], trial: bool, quiet: bool) -> None:
     """What remains to be done, on stderr."""
     if any(clause["verdict"] == "unjudged" for clause in record["clauses"]):
         note(f"Seconds are unjudged: {record['load']} Measure again with --fresh when the machine is quiet.", quiet)
-    if record["verdict"] != "holds" and record["why"] is None:
+    if not trial and record["verdict"] != "holds" and record["why"] is None:
         note(
             "The claim did not hold: set `why` in its notes, let `support(run)` measure what speaks for that reason, and run this "
             "again; the seeds are kept.",

@@ -61,7 +61,8 @@ def examine() -> dict[str, Any]:
     from ziggurat.data.sources import cache_folder, folders, sources
 
     packages = {name: installed(name) for name in PACKAGES}
-    found, missing = [], []
+    found: list[str] = []
+    missing: list[str] = []
     for name, row in sources().items():
         there = all(any((f / file["name"]).is_file() for f in folders(name, None)) for file in row["files"])
         (found if there else missing).append(name)

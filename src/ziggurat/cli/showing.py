@@ -47,8 +47,7 @@ def documented(symbol: str, contract: str = "") -> Documented:
 
 def docstring(node: ast.stmt) -> str:
     """The docstring of a class or function; empty for anything else."""
-    has_one = isinstance(node, ast.ClassDef | ast.FunctionDef)
-    return (ast.get_docstring(node) or "") if has_one else ""
+    return (ast.get_docstring(node) or "") if isinstance(node, ast.ClassDef | ast.FunctionDef) else ""
 
 
 def signature(node: ast.stmt, name: str) -> tuple[str, tuple[str, ...]]:
