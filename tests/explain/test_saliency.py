@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tests.typecheck import value_error
 from torch import nn
 
+from tests.typecheck import value_error
 from ziggurat.explain import class_model_visualisation, deconvnet_map, saliency_map, saliency_segmentation
 from ziggurat.explain.saliency import score_gradient
 from ziggurat.explain.segmentation import largest_component, mask_boxes, minimum_cut

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from scipy import stats
-from tests.typecheck import value_error
 
+from tests.typecheck import value_error
 from ziggurat.metrics import Finding, at_least, at_most, exactly, floor, seconds_at_most, straddles, verdict
 
 

@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from tests.typecheck import value_error
 from torch import nn
 
+from tests.typecheck import value_error
 from ziggurat.data import Batch
 from ziggurat.learning import Supervised
 from ziggurat.nn import MLP, Learner, Recipe, constant, cosine, fit, steps, walk, warmup_cosine

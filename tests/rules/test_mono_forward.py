@@ -2,10 +2,10 @@ import copy
 
 import pytest
 import torch
-from tests.typecheck import value_error
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from tests.typecheck import value_error
 from ziggurat.data import Batch
 from ziggurat.nn import MLP, Recipe, count_parameters, fit, saved_bytes
 from ziggurat.rules import MonoForward

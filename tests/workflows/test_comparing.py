@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.typecheck import value_error
 
+from tests.typecheck import value_error
 from ziggurat.report.comparison import number, write_page
 from ziggurat.workflows.artifact import load_artifact
 from ziggurat.workflows.budget import Budget, parse_budget

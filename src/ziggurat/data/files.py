@@ -182,13 +182,13 @@ def read_csv(path: Path, size: int | None = None) -> Images | Table:
     coded = pd.get_dummies(rest, dummy_na=False, dtype=float)
     missing = int(coded.isna().to_numpy().sum())
     coded = coded.fillna(coded.median(numeric_only=True)).fillna(0.0)
-    labels, classes = pd.factorize(frame[target].astype(str), sort=True)
+    labels, kinds = pd.factorize(frame[target].astype(str), sort=True)
     notes = (f"{missing} missing numbers set to their column's median",) if missing else ()
     x = torch.from_numpy(coded.to_numpy(dtype=np.float32))
     return Table(
         x,
         torch.from_numpy(labels.astype(np.int64)),
-        tuple(map(str, classes)),
+        tuple(map(str, kinds)),
         path.stem,
         tuple(coded.columns),
         notes=notes,

@@ -6,6 +6,8 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "SimSiam": ".selfsup.simsiam",
+        "SiameseNetwork": ".metric.triplet_network",
         "Supervised": ".supervised",
+        "TripletNetwork": ".metric.triplet_network",
     },
 )

@@ -43,6 +43,7 @@ class Subject:
         input: its kind of input.
         export: "onnx", "torch.export", or "no: reason".
         name: for messages.
+        options: of the example, such as its size (`example` in the row).
     """
 
     make: Callable[[], Any]
@@ -67,6 +68,7 @@ def subject(path: str) -> Subject:
         input=table.get("input", "image"),
         export=table.get("export", "no: not asked for"),
         name=path.rpartition(".")[2],
+        options=table.get("example", {}),
     )
 
 

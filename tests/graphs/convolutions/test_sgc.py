@@ -2,11 +2,11 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tests.typecheck import value_error
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 from torch_geometric.nn import SGConv as PeerSGConv
 
+from tests.typecheck import value_error
 from ziggurat.graphs import GCN, SGC, SGCClassifier, SGConv
 from ziggurat.graphs.propagation import check_edges, gcn_norm, hop_stack, propagate
 from ziggurat.graphs.spectral import laplacian_spectrum, response

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from tests.typecheck import value_error
 from torch import nn
 
+from tests.typecheck import value_error
 from ziggurat.data import Images, Views, feed
 from ziggurat.learning.selfsup.simsiam import SimSiam, feature_spread, negative_similarity
 from ziggurat.nn import MLP, MLPHead, count_parameters, fit

@@ -2,9 +2,9 @@ import copy
 
 import pytest
 import torch
-from tests.typecheck import value_error
 from torch import nn
 
+from tests.typecheck import value_error
 from ziggurat.nn import count_parameters, macs
 from ziggurat.vision.backbones import resnet as module
 from ziggurat.vision.backbones.resnet import KEYS, ResNet, cifar_resnet, resnet18, resnet50

@@ -1,0 +1,1 @@
+"""Learners from a few examples a class."""
