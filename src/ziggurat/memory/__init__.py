@@ -1,1 +1,16 @@
-"""memory."""
+"""Stores, indexes, filters and votes: where embeddings are kept and found again. It takes any encoder and imports none."""
+
+from ziggurat._lazy import lazy
+
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "ExactIndex": ".indexes",
+        "HNSWIndex": ".indexes",
+        "Hits": ".memory",
+        "LanceStore": ".stores",
+        "Memory": ".memory",
+        "load_index": ".indexes",
+        "parse": ".where",
+    },
+)

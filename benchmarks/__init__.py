@@ -1,0 +1,1 @@
+"""Side by side with peers, in one process: `python -m benchmarks` (or `make bench`)."""

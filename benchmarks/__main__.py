@@ -1,0 +1,10 @@
+"""All benchmarks, one after the other."""
+
+import torch
+
+from benchmarks import graphs, inference, search
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for part in (graphs, inference, search):
+        part.main()
