@@ -46,9 +46,12 @@ class SGConv(nn.Module):
         edge_weight: Float[Tensor, " E"] | None = None,
     ) -> Float[Tensor, "N C"]:
         edge_index, weight = gcn_norm(edge_index, edge_weight, len(x), dtype=x.dtype)
+        narrows = self.linear.out_features < self.linear.in_features
+        if narrows:  # S^K (X Θ) = (S^K X) Θ, and the narrower side is cheaper to propagate
+            x = nn.functional.linear(x, self.linear.weight)
         for _ in range(self.hops):
             x = propagate(x, edge_index, weight)
-        return self.linear(x)
+        return x + self.linear.bias if narrows else self.linear(x)
 
     def extra_repr(self) -> str:
         return f"hops={self.hops}"
