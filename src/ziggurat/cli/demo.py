@@ -16,12 +16,13 @@ METHODS = ("mlp", "mono_forward/mlp", "simsiam/cifar_resnet20")
 
 
 def demo(folder: Path, budget: str = "6s") -> Path:
-    """Compares, explains and exports; returns the page of the comparison."""
+    """Compares, explains, embeds, searches and exports; returns the page of the comparison."""
     from ziggurat.cli.comparing import show
     from ziggurat.report.comparison import write_page
     from ziggurat.report.heatmap import explain_image
     from ziggurat.workflows.artifact import load_artifact
     from ziggurat.workflows.comparing import run_comparison
+    from ziggurat.workflows.embedding import embed, search
     from ziggurat.workflows.exporting import export
 
     say(f"$ ziggurat compare digits {' '.join(METHODS)} --budget {budget} --seeds 1")
@@ -37,6 +38,10 @@ def demo(folder: Path, budget: str = "6s") -> Path:
     if best.learner.score == "predict":
         drawn, label, probability = explain_image(best, picture, None, folder)
         say(f"  it says {label} ({100 * probability:.0f} %), the label is {test.classes[test.labels[0]]}: {drawn}")
+    count = embed(best, "digits", folder / "memory")
+    hits = search(folder / "memory", "digits/0", k=5)
+    near = ", ".join(f"{i} ({m['label']})" for i, m in zip(hits.ids[0], hits.metadata[0], strict=True))
+    say(f"  {count:,} digits embedded; the nearest to digits/0: {near}")
     difference = export(best, folder / "best.onnx")
     say(f"  exported as {folder / 'best.onnx'}, which differs from the network by {difference:.0e} at most")
     say(f"\nThe page with the table and the curves: {page}")

@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 import ziggurat
-from ziggurat.cli import claiming, comparing, doctoring, listing, showing, using
+from ziggurat.cli import claiming, comparing, doctoring, listing, remembering, showing, using
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,8 @@ app.command("compare")(comparing.compare)
 app.command("train")(using.train)
 app.command("evaluate")(using.evaluate)
 app.command("explain")(using.explain)
+app.command("embed")(remembering.embed)
+app.command("search")(remembering.search)
 app.command("export")(using.export)
 
 

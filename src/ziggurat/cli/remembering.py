@@ -1,0 +1,59 @@
+"""`embed` and `search`: a memory of embeddings in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ziggurat.cli.options import Json, Quiet, note, say, say_json, table
+
+
+def embed(
+    data: Annotated[str, typer.Argument(help="A data set's name or path.")],
+    with_: Annotated[Path, typer.Option("--with", help="A checkpoint made by train or compare.")],
+    store: Annotated[Path, typer.Option(help="Folder of the memory; made when it is not there.")],
+    split: Annotated[str | None, typer.Option(help="Only this published part.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Put the representation of every sample into a memory that can be searched."""
+    from ziggurat.workflows.artifact import load_artifact
+    from ziggurat.workflows.embedding import embed as fill
+
+    count = fill(load_artifact(with_), data, store, split)
+    if json:
+        say_json({"embedded": count, "store": str(store)})
+        return
+    say(f"{count:,} samples of {data} are in {store}")
+    note(f"search them with: ziggurat search {store} ID --where \"label = '…'\"", quiet)
+
+
+def search(
+    store: Annotated[Path, typer.Argument(help="Folder of a memory.")],
+    query: Annotated[str, typer.Argument(help="The id of a stored sample, or a picture.")],
+    where: Annotated[str | None, typer.Option(help="Filter, such as: label = 'shirt' and year >= 2020.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    with_: Annotated[Path | None, typer.Option("--with", help="The checkpoint that embeds a picture.")] = None,
+    json: Json = False,
+) -> None:
+    """Find the nearest samples in a memory, of those that a filter selects."""
+    from ziggurat.workflows.artifact import load_artifact
+    from ziggurat.workflows.embedding import search as find
+
+    if not store.is_dir():
+        raise ValueError(
+            f"there is no store at {store}; `ziggurat embed DATA --with CHECKPOINT --store {store}` makes one."
+        )
+    hits = find(store, query, k, where, load_artifact(with_) if with_ else None)
+    rows = list(zip(hits.ids[0], hits.distances[0].tolist(), hits.metadata[0], strict=True))
+    if json:
+        say_json([{"id": i, "distance": d, "metadata": m} for i, d, m in rows])
+        return
+    fields = sorted({key for _, _, m in rows for key in m})
+    table(
+        str(store),
+        ["id", "distance", *fields],
+        [[str(i), f"{d:.4f}", *(str(m.get(f, "")) for f in fields)] for i, d, m in rows],
+    )
