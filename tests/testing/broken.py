@@ -1,0 +1,345 @@
+"""A deliberately broken example for every check of every contract: (check's name, subject that it must catch)."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from ziggurat.graphs import GCN
+from ziggurat.learning import Supervised
+from ziggurat.nn import MLP, Staged
+from ziggurat.nn.staged import Classifier
+from ziggurat.testing import Subject
+from ziggurat.vision.backbones.resnet import cifar_resnet
+
+
+class Convolution(nn.Module):
+    """A sound layer, to be broken in one way at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.norm(self.conv(x)).relu()
+
+
+class NotFinite(Convolution):
+    def forward(self, x):
+        return super().forward(x) / 0
+
+
+class UnusedParameter(Convolution):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Parameter(torch.zeros(3))
+
+
+class DeadParameter(Convolution):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return super().forward(x) + 0 * self.spare
+
+
+class Noisy(Convolution):
+    def forward(self, x):
+        return super().forward(x) + torch.rand(1)
+
+
+class BatchDependent(Convolution):
+    def forward(self, x):
+        return super().forward(x) - x.mean()
+
+
+class SingleIsNan(Convolution):
+    def forward(self, x):
+        return super().forward(x) / x.std(0, keepdim=True).mean()
+
+
+class Casts(Convolution):
+    def forward(self, x):
+        return super().forward(x).float()
+
+
+class IgnoresMeta(Convolution):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(3, device="cpu"))
+
+
+class HiddenState(Convolution):
+    def __init__(self):
+        super().__init__()
+        self.shift = float(torch.rand(()))
+
+    def forward(self, x):
+        return super().forward(x) + self.shift
+
+
+class Twice(Convolution):
+    def __init__(self):
+        super().__init__()
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(self.act(self.norm(self.conv(x))) - 0.1)
+
+
+class InPlace(Convolution):
+    def forward(self, x):
+        return super().forward(x.mul_(2))
+
+
+class LongText(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 3, 1 + 2 * (i % 2), padding=i % 2) for i in range(120))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class DataDependent(Convolution):
+    def forward(self, x):
+        return super().forward(x) if float(x.sum()) > 0 else x[:, :1].expand(-1, 4, -1, -1)
+
+
+class ByNumber(nn.Module):
+    """Adds the number of each node, which a renaming changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x, edge_index):
+        return self.linear(x) + torch.arange(len(x))[:, None]
+
+
+class AcceptsAnyEdge(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x, edge_index):
+        return self.linear(x)
+
+
+class Small(Staged):
+    """A sound network of two stages."""
+
+    def __init__(self, channels=(4, 6), strides=(1, 2), features=6):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.stages = nn.ModuleList([nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 3, 2, 1)])
+        self.channels, self.strides, self.num_features = channels, strides, features
+        self.head = Classifier(6, 5)
+
+
+class Skipping(Small):
+    def forward_features(self, x):
+        one = self.stages[0](self.stem(x))
+        return [one, self.stages[1](one + 1)]
+
+
+class OtherForward(Small):
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+def layer(make, **options):
+    return Subject(make, "layer", name=make.__name__, **options)
+
+
+def staged(make, **options):
+    return Subject(make, "staged", name="Small", **options)
+
+
+class Wrong(Supervised):
+    def __init__(self):
+        super().__init__(cifar_resnet(8, 4, widths=(4, 4, 8)), lr=0.01)
+
+
+class ShapedLoss(Wrong):
+    def losses(self, batch):
+        return {"loss": torch.ones(len(batch), 2)}
+
+
+class ImpureLoss(Wrong):
+    count = itertools.count()
+
+    def losses(self, batch):
+        return {"loss": super().losses(batch)["cross_entropy"] + next(self.count)}
+
+
+class ForgottenParameter(Wrong):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Parameter(torch.zeros(1))
+
+
+class NeverLearns(Wrong):
+    def recipe(self):
+        recipe = super().recipe()
+        recipe.optimizer.param_groups[0]["lr"] = 1e-12
+        return recipe
+
+
+class OwnRandom(Wrong):
+    source = np.random.default_rng(0)
+
+    def losses(self, batch):
+        return {"loss": super().losses(batch)["cross_entropy"] * float(self.source.uniform(0.5, 2))}
+
+
+class Forgetful(Wrong):
+    """Keeps a number outside its state, so a resumed run starts again from zero."""
+
+    steps = 0
+
+    def losses(self, batch):
+        return {"loss": super().losses(batch)["cross_entropy"] * (1 + self.steps)}
+
+    def after_step(self, batch):
+        self.steps += 1
+
+
+class IgnoresWeight(Wrong):
+    def total(self, terms, batch):
+        return torch.stack([value.mean() for value in terms.values()]).sum()
+
+
+class HidesNan(Wrong):
+    def losses(self, batch):
+        return {"loss": super().losses(batch)["cross_entropy"].nan_to_num(1.0)}
+
+
+class FlatRepresentation(Wrong):
+    def represent(self, *inputs):
+        return super().represent(*inputs).mean(1)
+
+
+class RandomPrediction(Wrong):
+    def predict(self, *inputs):
+        return torch.zeros(len(inputs[0]), 4)
+
+
+def learner(make):
+    return Subject(make, "learner", name=make.__name__)
+
+
+class Mean(BaseEstimator):
+    """A sound estimator: the class of the nearest mean, in one dimension."""
+
+    def __init__(self, shift=0.0):
+        self.shift = shift
+
+    def fit(self, x, y):
+        if not np.isfinite(x).all():
+            raise ValueError("x is not finite; drop those rows.")
+        self.means_ = np.array([x[y == label].mean() for label in (-1, 1)]) + self.shift
+        return self
+
+    def predict(self, x):
+        if not hasattr(self, "means_"):
+            raise ValueError("call fit first.")
+        return np.where(abs(x.mean(1) - self.means_[0]) < abs(x.mean(1) - self.means_[1]), -1, 1)
+
+
+class ReturnsNothing(Mean):
+    def fit(self, x, y):
+        super().fit(x, y)
+
+
+class ComputesInConstructor(Mean):
+    def __init__(self, shift=0.0):
+        super().__init__(shift)
+        self.double = 2 * shift
+
+
+class Restless(Mean):
+    source = np.random.default_rng(0)
+
+    def fit(self, x, y):
+        super().fit(x, y)
+        self.means_ = self.source.normal(size=2)
+        return self
+
+
+class LosesState(Mean):
+    def __getstate__(self):
+        return {"shift": self.shift, "means_": np.array([5.0, -5.0])}
+
+
+class PredictsUnfitted(Mean):
+    def predict(self, x):
+        return super().predict(x) if hasattr(self, "means_") else np.ones(len(x))
+
+
+class AcceptsNan(Mean):
+    def fit(self, x, y):
+        return super().fit(np.nan_to_num(x), y)
+
+
+def estimator(make):
+    return Subject(make, "estimator", input="table", name=make.__name__)
+
+
+BROKEN = [
+    ("check_forward", layer(NotFinite)),
+    ("check_every_parameter_gets_a_gradient", layer(UnusedParameter)),
+    ("check_every_parameter_gets_a_gradient", layer(DeadParameter)),
+    ("check_evaluation_is_deterministic", layer(Noisy)),
+    ("check_one_sample", layer(SingleIsNan)),
+    ("check_batch_independence", layer(BatchDependent)),
+    ("check_types", layer(Casts)),
+    ("check_bfloat16", layer(Casts)),
+    ("check_meta_device", layer(IgnoresMeta)),
+    ("check_state_round_trip", layer(HiddenState)),
+    ("check_no_module_twice_and_nothing_in_place", layer(Twice)),
+    ("check_no_module_twice_and_nothing_in_place", layer(InPlace)),
+    ("check_text", layer(LongText)),
+    ("check_permutation_of_nodes", layer(ByNumber, input="graph")),
+    ("check_bad_edges_are_refused", layer(AcceptsAnyEdge, input="graph")),
+    ("check_export", layer(DataDependent, export="torch.export")),
+    ("check_export", layer(Convolution, export="no: it was tried once")),
+    ("check_attributes_tell_the_truth", staged(lambda: Small(channels=(4, 7)))),
+    ("check_attributes_tell_the_truth", staged(lambda: Small(features=7))),
+    ("check_strides_tell_the_truth", staged(lambda: Small(strides=(1, 4)))),
+    ("check_sequential_promise", staged(Skipping)),
+    ("check_head", staged(OtherForward)),
+    ("check_losses_are_scalars_or_one_a_sample", learner(ShapedLoss)),
+    ("check_losses_are_pure", learner(ImpureLoss)),
+    ("check_every_parameter_learns", learner(ForgottenParameter)),
+    ("check_overfits_eight_samples", learner(NeverLearns)),
+    ("check_same_seed_same_weights", learner(OwnRandom)),
+    ("check_resumes_exactly", learner(Forgetful)),
+    ("check_weight_counts", learner(IgnoresWeight)),
+    ("check_stops_on_nan", learner(HidesNan)),
+    ("check_represents", learner(FlatRepresentation)),
+    ("check_predicts", learner(RandomPrediction)),
+    ("check_fits", estimator(ReturnsNothing)),
+    ("check_parameters_and_clone", estimator(ComputesInConstructor)),
+    ("check_repeatable", estimator(Restless)),
+    ("check_pickles", estimator(LosesState)),
+    ("check_unfitted_is_refused", estimator(PredictsUnfitted)),
+    ("check_bad_input_is_refused", estimator(AcceptsNan)),
+]
+
+SOUND = [
+    (Subject(Convolution, "layer", name="Convolution", export="onnx")),
+    (Subject(Small, "staged", name="Small", export="onnx")),
+    (Subject(lambda: MLP(8, 3, (6,)), "staged", input="table", name="MLP")),
+    (Subject(lambda: GCN(8, 3), "staged", input="graph", name="GCN")),
+    (Subject(Wrong, "learner", name="Supervised")),
+    (Subject(Mean, "estimator", input="table", name="Mean")),
+]
