@@ -19,7 +19,9 @@ def data(s: Subject) -> tuple[tuple, tuple]:
         return (ring_graph(),), (ring_graph(),)
     rng = np.random.default_rng(derive(0, "rows"))
     y = np.arange(30) % 2
-    x = rng.normal(size=(30, 3)) + 2 * y[:, None]
+    x = np.abs(
+        rng.normal(size=(30, 3)) + 2 * y[:, None]
+    )  # some estimators take the positive orthant of the sphere only
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     return (x, np.where(y == 1, 1, -1)), (x,)
 
