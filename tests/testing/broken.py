@@ -267,11 +267,12 @@ class ComputesInConstructor(Mean):
 
 
 class Restless(Mean):
-    source = np.random.default_rng(0)
+    fits = 0
 
     def fit(self, x, y):
         super().fit(x, y)
-        self.means_ = self.source.normal(size=2)
+        Restless.fits += 1
+        self.means_ = (-1) ** Restless.fits * self.means_
         return self
 
 

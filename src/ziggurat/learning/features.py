@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
+from ziggurat.data.datasets import Images
+from ziggurat.data.sources import cache_folder, write_atomically
 from ziggurat.nn.learner import Learner
 
 
@@ -48,3 +53,33 @@ def logits(
 ) -> Tensor:
     """Logits (N, K) of all samples."""
     return _apply(learner, learner.predict, dataset, batch_size, normalize)
+
+
+def frozen(
+    network: nn.Module,
+    function: Callable[[Tensor], Tensor],
+    images: Images,
+    name: str,
+    batch_size: int = 64,
+    folder: Path | None = None,
+) -> Tensor:
+    """Vectors (N, D) of images by a frozen network, kept on disk and computed again when weights, images or `name` differ.
+
+    Arguments:
+        network: its weights are part of the key.
+        function: images (B, C, H, W) in [0, 1] -> (B, D).
+        name: says what `function` does to the images, such as "efficientnet_lite0 at 64".
+        folder: where to keep them; by default the user's cache.
+    """
+    key = hashlib.sha256(name.encode())
+    for part in (*network.state_dict().values(), images.images):
+        key.update(part.contiguous().numpy().tobytes())
+    path = (folder or cache_folder() / "features") / f"{key.hexdigest()[:32]}.safetensors"
+    if path.is_file():
+        return load_file(path)["vectors"]
+    network.eval()
+    with torch.inference_mode():
+        parts = [function(images.inputs(index)) for index in torch.arange(len(images)).split(batch_size)]
+    vectors = torch.cat(parts).clone()
+    write_atomically(path, save({"vectors": vectors}))
+    return vectors
