@@ -3,7 +3,7 @@ import torch
 
 from tests.typecheck import value_error
 from ziggurat.data.datasets import Images
-from ziggurat.data.scenes import boxes_of, scenes
+from ziggurat.data.scenes import scenes
 
 GLYPHS = Images(torch.full((2, 1, 12, 12), 200, dtype=torch.uint8), torch.tensor([0, 1]), ("a", "b"), "squares")
 PHOTOS = [torch.zeros(3, 70, 90, dtype=torch.uint8), torch.zeros(3, 20, 90, dtype=torch.uint8)]
@@ -44,13 +44,6 @@ def test_sides_are_log_uniform_and_objects_stay_visible():
         boxes = target["boxes"]
         square = (boxes[:, 2:] - boxes[:, :2]).amax(1) ** 2
         assert (target["masks"].sum((1, 2)) >= 0.5 * square - 1e-3).all()
-
-
-def test_tight_boxes():
-    mask = torch.zeros(2, 5, 6, dtype=torch.bool)
-    mask[0, 1:3, 2:6] = True
-    mask[1, 4, 0] = True
-    assert boxes_of(mask).tolist() == [[2, 1, 6, 3], [0, 4, 1, 5]]
 
 
 def test_impossible_scenes_are_refused():

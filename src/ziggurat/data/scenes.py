@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
+from ziggurat.data.boxes import mask_boxes
 from ziggurat.data.datasets import Boxes, Images
 
 INK = 32
@@ -59,20 +60,8 @@ def scenes(
         canvas = _crop(large[rng.integers(len(large))].numpy(), size, rng)
         labels, masks = _paste(canvas, glyphs, int(rng.integers(objects[0], objects[1] + 1)), side, visible, rng)
         images.append(torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1))))
-        targets.append({"boxes": boxes_of(masks), "labels": labels, "masks": masks})
+        targets.append({"boxes": mask_boxes(masks), "labels": labels, "masks": masks})
     return Boxes(tuple(images), tuple(targets), glyphs.classes, name)
-
-
-def boxes_of(masks: Bool[Tensor, "n H W"]) -> Float32[Tensor, "n 4"]:
-    """Tight xyxy boxes around masks that are not empty; a box of one pixel has side 1."""
-    across, down = masks.any(1), masks.any(2)
-
-    def ends(line: Tensor) -> tuple[Tensor, Tensor]:
-        first = line.int().argmax(1)
-        return first, line.shape[1] - line.flip(1).int().argmax(1)
-
-    (left, right), (top, bottom) = ends(across), ends(down)
-    return torch.stack([left, top, right, bottom], 1).float()
 
 
 def _crop(photo: UInt8[np.ndarray, "3 h w"], size: int, rng: np.random.Generator) -> UInt8[np.ndarray, "size size 3"]:

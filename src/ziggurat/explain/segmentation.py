@@ -16,6 +16,8 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from ziggurat.data.boxes import mask_boxes
+
 LARGEST = 128 * 128
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 CAPACITY = 1000  # capacities are integers; one unit of energy is this many
@@ -65,16 +67,6 @@ def saliency_segmentation(
     )  # fmt: skip
     found = torch.from_numpy(masks)
     return Segmentation(found, mask_boxes(found))
-
-
-def mask_boxes(masks: Bool[Tensor, "B H W"]) -> Float[Tensor, "B 4"]:
-    """The smallest box xyxy around each mask, its far edges exclusive; zeros where the mask is empty."""
-    boxes = []
-    for profile in (masks.any(1), masks.any(2)):
-        first = profile.to(torch.uint8).argmax(1)
-        last = profile.shape[1] - profile.flip(1).to(torch.uint8).argmax(1)
-        boxes += [first, torch.where(profile.any(1), last, 0)]
-    return torch.stack([boxes[0], boxes[2], boxes[1], boxes[3]], 1).float()
 
 
 def _segment(
