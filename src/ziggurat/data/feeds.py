@@ -124,6 +124,37 @@ class Episodes:
 
 
 @dataclass(frozen=True)
+class Objects:
+    """Images with boxes: `Batch((list of images,), list of targets, index)`.
+
+    Arguments:
+        flip: turns half of the training images over, with their boxes and masks.
+    """
+
+    flip: bool = True
+
+    order = Labelled.order
+
+    def batch(self, dataset: Any, index: Tensor, generator: torch.Generator) -> Batch:
+        images, targets = dataset.inputs(index), [dataset.targets[i] for i in index.tolist()]
+        if self.flip:
+            turn = torch.rand(len(images), generator=generator) < 0.5
+            pairs = [_turned(i, t) if now else (i, t) for i, t, now in zip(images, targets, turn.tolist(), strict=True)]
+            images, targets = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        return Batch((images,), targets, index)
+
+
+def _turned(image: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """An image and its objects, left and right exchanged."""
+    left, top, right, bottom = target["boxes"].unbind(1)
+    width = image.shape[2]
+    turned = {**target, "boxes": torch.stack([width - right, top, width - left, bottom], 1)}
+    if "masks" in target:
+        turned["masks"] = target["masks"].flip(2)
+    return image.flip(2), turned
+
+
+@dataclass(frozen=True)
 class WholeGraph:
     """A whole graph in every step, its loss on the rows of one mask: `GraphBatch(inputs, target, index, mask=…)`.
 

@@ -80,7 +80,10 @@ def _paste(
     rng: np.random.Generator,
 ) -> tuple[Int64[Tensor, " n"], Bool[Tensor, "n S S"]]:
     """Draws objects on the canvas; one that would hide an earlier one, or has no ink, is drawn again elsewhere, thirty times at most."""
-    size, labels, masks, areas = len(canvas), [], [], []
+    size = len(canvas)
+    labels: list[int] = []
+    masks: list[np.ndarray] = []
+    areas: list[int] = []
     for _ in range(30 * wanted):
         if len(labels) == wanted:
             break

@@ -151,7 +151,7 @@ def check_weight_counts(s: Subject) -> Skip | None:
     if not terms:
         return Skip(Reason.NO_BATCH)
     batch.weight = torch.zeros(len(batch)).index_fill(0, torch.tensor([0]), 1.0)
-    want = sum(float(v[0]) for v in terms.values())
+    want = sum(float(v[0].detach()) for v in terms.values())
     got = float(learner.total(terms, batch))
     assert math.isclose(got, want, rel_tol=1e-4, abs_tol=1e-5), "batch.weight is not respected"
     return None
