@@ -10,16 +10,16 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 
-def _map(value: Any, function: Any) -> Any:
+def map_tensors(value: Any, function: Any) -> Any:
     """`function` on every tensor inside tuples, lists and dicts; everything else as it is."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_map(item, function) for item in value))
+        return type(value)(*(map_tensors(item, function) for item in value))
     if isinstance(value, tuple | list):
-        return type(value)(_map(item, function) for item in value)
+        return type(value)(map_tensors(item, function) for item in value)
     if isinstance(value, dict):
-        return {key: _map(item, function) for key, item in value.items()}
+        return {key: map_tensors(item, function) for key, item in value.items()}
     return value.to_device(function) if hasattr(value, "to_device") else value
 
 
@@ -44,7 +44,8 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
         moved = {
-            f.name: _map(getattr(self, f.name), lambda t: t.to(device, non_blocking=non_blocking)) for f in fields(self)
+            f.name: map_tensors(getattr(self, f.name), lambda t: t.to(device, non_blocking=non_blocking))
+            for f in fields(self)
         }
         return replace(self, **moved)
 

@@ -144,6 +144,28 @@ class Objects:
         return Batch((images,), targets, index)
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """Images with a class for every pixel: `Batch((x,), classes (B, H, W) int64, index)`; 255 marks pixels without one.
+
+    Arguments:
+        flip: turns half of the training images over, with their classes.
+    """
+
+    flip: bool = True
+
+    order = Labelled.order
+
+    def batch(self, dataset: Any, index: Tensor, generator: torch.Generator) -> Batch:
+        x, classes = dataset.inputs(index), dataset.masks[index].long()
+        classes = classes.masked_fill(classes == dataset.ignore, 255)
+        if self.flip:
+            turn = torch.rand(len(index), generator=generator) < 0.5
+            x = torch.where(turn[:, None, None, None], x.flip(3), x)
+            classes = torch.where(turn[:, None, None], classes.flip(2), classes)
+        return Batch((x,), classes, index)
+
+
 def _turned(image: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """An image and its objects, left and right exchanged."""
     left, top, right, bottom = target["boxes"].unbind(1)

@@ -4,10 +4,14 @@ from ziggurat.testing.checking import Check
 from ziggurat.testing.estimators import ESTIMATOR
 from ziggurat.testing.learners import LEARNER
 from ziggurat.testing.networks import LAYER, STAGED
+from ziggurat.testing.vision import DETECTOR, NECK, SEGMENTER
 
 CONTRACTS: dict[str, tuple[Check, ...]] = {
     "staged": STAGED,
     "layer": LAYER,
+    "neck": NECK,
+    "detector": DETECTOR,
+    "segmenter": SEGMENTER,
     "learner": LEARNER,
     "rule": LEARNER,
     "estimator": ESTIMATOR,

@@ -11,6 +11,8 @@ from ziggurat.data.datasets import Images
 from ziggurat.data.seeds import generator
 
 NODES, FEATURES, CLASSES = 12, 8, 3
+MAP_CHANNELS, MAP_STRIDES = (6, 8, 10), (4, 8, 16)
+"""Of the maps that necks are checked with; they are those of an image of 65 × 47."""
 
 
 def ring_graph(nodes: int = NODES, features: int = FEATURES, seed: int = 0) -> Data:
@@ -33,7 +35,7 @@ def example(kind: str, seed: int = 0, batch: int = 2, size: int = 16, channels: 
     """Inputs of a kind, in the order of its contract: `network(*example("image"))`.
 
     Arguments:
-        kind: "image", "video", "pair", "graph", "hops", "points", "sequence", "set", "table".
+        kind: "image", "video", "pair", "maps", "graph", "hops", "points", "sequence", "set", "table".
         batch: samples; a graph has 12 nodes whatever it is.
         size: side of images; length of sequences, sets and clouds.
         channels: of images; width of set elements.
@@ -48,6 +50,9 @@ def example(kind: str, seed: int = 0, batch: int = 2, size: int = 16, channels: 
             torch.rand(batch, channels, size, size, generator=g),
             torch.rand(batch, channels, size, size, generator=g),
         )
+    if kind == "maps":
+        shape = [(batch, c, -(-65 // s), -(-47 // s)) for c, s in zip(MAP_CHANNELS, MAP_STRIDES, strict=True)]
+        return ([torch.randn(*one, generator=g) for one in shape],)
     if kind == "graph":
         graph = ring_graph(seed=seed)
         return (graph.x, graph.edge_index)

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from ziggurat.data.batch import map_tensors
 from ziggurat.testing.checking import Reason, Skip, Subject
 from ziggurat.testing.examples import CLASSES, example, outputs
 
@@ -26,7 +27,8 @@ def build(s: Subject, dtype: torch.dtype = torch.float32) -> nn.Module:
 
 def inputs(s: Subject, dtype: torch.dtype = torch.float32, **options: Any) -> tuple:
     """Inputs of the subject's kind in a type."""
-    return tuple(x.to(dtype) if x.is_floating_point() else x for x in example(s.input, **{**s.options, **options}))
+    given = example(s.input, **{**s.options, **options})
+    return map_tensors(given, lambda x: x.to(dtype) if x.is_floating_point() else x)
 
 
 def is_graph(s: Subject) -> bool:
@@ -43,15 +45,21 @@ def check_forward(s: Subject) -> None:
 def check_every_parameter_gets_a_gradient(s: Subject) -> Skip | None:
     """Every parameter gets a finite gradient that is not zero everywhere."""
     module = build(s).train()
-    if not any(True for _ in module.parameters()):
+    learned = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if not learned:
         return Skip(Reason.NO_PARAMETERS)
+    for parameter in learned.values():
+        if (
+            not parameter.any()
+        ):  # what starts at zero hides the gradients in front of it: moved, as the first step would
+            nn.init.normal_(parameter, std=0.1)
     grads: dict[str, Tensor] = {}
     for seed in range(3):  # a ReLU may be shut for one input
         module.zero_grad()
         weights = [torch.randn(v.shape) for v in outputs(module(*inputs(s, seed=seed, batch=4)))]
         values = outputs(module(*inputs(s, seed=seed, batch=4)))
         torch.stack([(v * w).sum() for v, w in zip(values, weights, strict=True)]).sum().backward()
-        for name, parameter in module.named_parameters():
+        for name, parameter in learned.items():
             assert parameter.grad is not None, f"the parameter {name} gets no gradient"
             assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"
             grads[name] = grads.get(name, torch.zeros(())) + parameter.grad.abs().sum()
@@ -77,7 +85,7 @@ def check_batch_independence(s: Subject) -> Skip | None:
     whole = inputs(s, torch.float64, batch=3)
     together = outputs(module(*whole))
     for i in range(3):
-        alone = outputs(module(*(x[i : i + 1] for x in whole)))
+        alone = outputs(module(*map_tensors(whole, lambda x, i=i: x[i : i + 1])))
         for a, b in zip(alone, together, strict=True):
             assert torch.allclose(a[0], b[i], atol=1e-9), "the output of a sample depends on the rest of the batch"
     return None
@@ -143,13 +151,13 @@ def check_no_module_twice_and_nothing_in_place(s: Subject) -> None:
                 part.register_forward_hook(lambda *_, name=name: calls.update({name: calls.get(name, 0) + 1}))
             )
     given = inputs(s)
-    before = [x.clone() for x in given]
+    before = [x.clone() for x in outputs(given)]
     module(*given)
     for handle in handles:
         handle.remove()
     twice = [name for name, count in calls.items() if count > 1]
     assert not twice, f"{twice[0]} is used {calls[twice[0]]} times in one forward pass"
-    assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True)), "the input is changed in place"
+    assert all(torch.equal(a, b) for a, b in zip(outputs(given), before, strict=True)), "the input is changed in place"
 
 
 def check_text(s: Subject) -> None:
@@ -181,7 +189,7 @@ def check_export(s: Subject) -> Skip | None:
         buffer = io.BytesIO()
         onnx.save(buffer)
         session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
-        feeds = {i.name: x.numpy() for i, x in zip(session.get_inputs(), given, strict=True)}
+        feeds = {i.name: x.numpy() for i, x in zip(session.get_inputs(), outputs(given), strict=True)}
         for a, b in zip(session.run(None, feeds), want, strict=True):
             assert torch.allclose(torch.from_numpy(a), b, atol=1e-4), "onnxruntime gives another output"
     return None

@@ -7,7 +7,7 @@ from ziggurat.vision.backbones.resnet import cifar_resnet
 from ziggurat.vision.detection.detector import Detector, Features
 from ziggurat.vision.detection.faster_rcnn import FasterRCNN
 from ziggurat.vision.detection.heads import ProposalHead, RetinaHead
-from ziggurat.vision.detection.retinanet import retinanet
+from ziggurat.vision.detection.retinanet import RetinaNet
 from ziggurat.vision.necks.fpn import FPN
 
 STRIDES = (1, 2, 4)
@@ -101,7 +101,7 @@ def test_retinanet_of_a_backbone():
     from ziggurat.vision.backbones.resnet import resnet18
 
     with torch.device("meta"):
-        network = retinanet(resnet18(), 7)
+        network = RetinaNet(resnet18(), 7)
     assert network.features.strides == (8, 16, 32, 64, 128) and network.head.anchors_a_position == 9
 
 
@@ -114,4 +114,4 @@ def test_mistakes_are_named():
     with value_error("an image must be"):
         detector([torch.zeros(1, 8, 8)], targets[:1])
     with value_error("needs stages of stride 8"):
-        retinanet(cifar_resnet(8, widths=(4, 4, 4)), 3)
+        RetinaNet(cifar_resnet(8, widths=(4, 4, 4)), 3)

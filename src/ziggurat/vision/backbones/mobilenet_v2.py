@@ -56,7 +56,7 @@ class InvertedResidual(nn.Module):
         in_channels, out_channels: of the thin ends.
         stride: of the depthwise convolution.
         expansion: t; with 1 the first convolution is left out.
-        kernel: of the depthwise convolution.
+        kernel, dilation: of the depthwise convolution.
         linear: False puts a ReLU6 behind the projection (the ablation).
         shortcut: "bottleneck" joins the thin ends; "expansion" the wide layers, before and behind the depthwise convolution; None nothing.
 
@@ -72,13 +72,14 @@ class InvertedResidual(nn.Module):
         kernel: int = 3,
         linear: bool = True,
         shortcut: Literal["bottleneck", "expansion"] | None = "bottleneck",
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         if shortcut not in ("bottleneck", "expansion", None):
             raise ValueError(f"shortcut must be 'bottleneck', 'expansion' or None, got {shortcut!r}.")
         wide = in_channels * expansion
         self.expand = nn.Identity() if expansion == 1 else ConvNormAct(in_channels, wide, 1, act=nn.ReLU6)
-        self.depthwise = ConvNormAct(wide, wide, kernel, stride, groups=wide, act=nn.ReLU6)
+        self.depthwise = ConvNormAct(wide, wide, kernel, stride, dilation, wide, act=nn.ReLU6)
         self.project = ConvNormAct(wide, out_channels, 1, act=None if linear else nn.ReLU6)
         self.adds_thin = shortcut == "bottleneck" and stride == 1 and in_channels == out_channels
         self.adds_wide = shortcut == "expansion" and stride == 1
@@ -103,6 +104,7 @@ class MobileNetV2(Staged):
         stem_stride: 2, or 1 for small images.
         dropout: in front of the classifier.
         linear, shortcut: of every block (the ablations).
+        output_stride: 16 keeps the last two rows at stride 16, their filters with holes (for segmentation).
 
     Shapes: (B, in_channels, H, W) -> (B, num_classes); features of strides 2, 4, 8, 16, 32 and widths 16, 24, 32, 96, 320.
     """
@@ -119,23 +121,30 @@ class MobileNetV2(Staged):
         dropout: float = 0.2,
         linear: bool = True,
         shortcut: Literal["bottleneck", "expansion"] | None = "bottleneck",
+        output_stride: Literal[16, 32] = 32,
     ) -> None:
         super().__init__()
+        if output_stride not in (16, 32):
+            raise ValueError(f"output_stride must be 16 or 32, got {output_stride}.")
         channels = make_divisible(stem * width)
         self.stem = ConvNormAct(in_channels, channels, 3, stem_stride, act=nn.ReLU6)
         stages: list[list[nn.Module]] = []
-        widths, strides, stride = [], [], stem_stride
+        widths, strides, stride, dilation = [], [], stem_stride, 1
         for t, c, n, s in table:
             out = make_divisible(c * width)
+            first = dilation
             if s != 1 or not stages:
                 stages.append([])
+                if stride * s > output_stride:
+                    s, dilation = 1, dilation * s
                 stride *= s
                 widths.append(out)
                 strides.append(stride)
             widths[-1] = out
             for i in range(n):
+                spread = first if i == 0 else dilation
                 stages[-1].append(
-                    InvertedResidual(channels, out, s if i == 0 else 1, t, linear=linear, shortcut=shortcut)
+                    InvertedResidual(channels, out, s if i == 0 else 1, t, 3, linear, shortcut, dilation=spread)
                 )
                 channels = out
         self.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in stages)

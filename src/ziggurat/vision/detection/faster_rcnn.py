@@ -16,6 +16,7 @@ from ziggurat.vision.detection.assigning import max_iou_assign, sample
 from ziggurat.vision.detection.detector import Features, Images, Target, check_targets
 from ziggurat.vision.detection.heads import ProposalHead, select
 from ziggurat.vision.detection.roi_align import pyramid_roi_align
+from ziggurat.vision.necks.fpn import FPN
 
 SCALES = (10.0, 10.0, 5.0, 5.0)
 
@@ -124,3 +125,21 @@ class FasterRCNN(nn.Module):
             boxes = clip_boxes(decode(moves[row, label], p[row], SCALES), *size)
             found.append(select(boxes, score[row, label], label, label, size, 0.5, 100))
         return found
+
+
+def faster_rcnn_fpn(
+    backbone: nn.Module, num_classes: int, width: int = 256, hidden: int = 1024, drawn: int = 512, proposed: int = 1000
+) -> FasterRCNN:
+    """Faster R-CNN on the pyramid of all stages of a backbone, one anchor side of 8 strides a level, one level added for proposals.
+
+    Arguments:
+        width: of the pyramid.
+        hidden: of the two layers behind the pooling.
+        drawn: proposals an image that a step trains the second stage on.
+        proposed: proposals an image.
+    """
+    channels: tuple[int, ...] = backbone.channels  # type: ignore[assignment]
+    strides: tuple[int, ...] = backbone.strides  # type: ignore[assignment]
+    neck = FPN(channels, strides, width, extra="pool")
+    head = ProposalHead(width, [[8.0 * s] for s in neck.strides], after=proposed)
+    return FasterRCNN(Features(backbone, neck), head, num_classes, len(channels), drawn, hidden)
