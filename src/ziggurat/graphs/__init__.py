@@ -5,6 +5,8 @@ from ziggurat._lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
+        "DeepWalk": ".embeddings.deepwalk",
+        "FastRP": ".embeddings.fastrp",
         "GAT": ".baselines",
         "GCN": ".baselines",
         "GIN": ".baselines",

@@ -10,6 +10,8 @@ __getattr__, __dir__, __all__ = lazy(
         "Hits": ".memory",
         "LanceStore": ".stores",
         "Memory": ".memory",
+        "MemoryPruner": ".visual_memory",
+        "VisualMemory": ".visual_memory",
         "load_index": ".indexes",
         "parse": ".where",
     },

@@ -1,4 +1,4 @@
-"""FCN: a classifier made convolutional and trained on whole images, with skips from shallower maps, segments better and faster than patches.
+"""FCN: a classifier made convolutional, trained on whole images with skips from shallower maps, segments better and faster than patches.
 
 Measured on CamVid at 120 × 160 (367 training and 233 test frames, 11 classes): a small net of the VGG kind (widths 16, 32, 64, 96 and 128,
 two convolutions a stage, batch normalisation left out as in the paper) from scratch, with no, one and two skips, 1,500 steps of 8 frames

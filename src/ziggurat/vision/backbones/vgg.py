@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ziggurat.nn.conv import Norm
 from ziggurat.nn.staged import Staged
 
 
@@ -21,6 +22,7 @@ class VGG(Staged):
         hidden: width of the two fully connected layers; 0 leaves them out (an encoder for dense prediction).
         size: side of the last map that the first of them takes; other maps are averaged to it.
         padding: of every convolution; 0 makes a map of scores agree with the scores of windows.
+        norm: makes a normalisation behind every convolution (the later "bn" form); None is the paper.
 
     Shapes: (B, in_channels, H, W) -> (B, num_classes); features at strides 2, 4, 8, 16, 32.
     """
@@ -35,13 +37,14 @@ class VGG(Staged):
         size: int = 7,
         dropout: float = 0.5,
         padding: int = 1,
+        norm: Norm | None = None,
     ) -> None:
         super().__init__()
         stages, channels = [], in_channels
         for depth, width in zip(depths, widths, strict=True):
             layers: list[nn.Module] = []
             for _ in range(depth):
-                layers += [nn.Conv2d(channels, width, 3, padding=padding), nn.ReLU()]
+                layers += [nn.Conv2d(channels, width, 3, padding=padding), *([norm(width)] if norm else []), nn.ReLU()]
                 channels = width
             stages.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
         self.stem, self.stages = nn.Identity(), nn.ModuleList(stages)

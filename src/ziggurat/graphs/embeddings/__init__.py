@@ -1,0 +1,1 @@
+"""Embeddings of nodes: estimators that are fitted to one graph."""
