@@ -1,9 +1,10 @@
 """FCN: a classifier made convolutional, trained on whole images with skips from shallower maps, segments better and faster than patches.
 
-Measured on CamVid at 120 × 160 (367 training and 233 test frames, 11 classes): a small net of the VGG kind (widths 16, 32, 64, 96 and 128,
-two convolutions a stage, batch normalisation left out as in the paper) from scratch, with no, one and two skips, 1,500 steps of 8 frames
-each. For the time, a classifier of windows of 190 pixels without padding scores a frame at CamVid's own size of 720 × 960 (enlarged) at
-every 32 pixels: all windows one by one, against one pass as convolutions; the scores must be equal.
+Measured on CamVid at 120 × 160 (367 training and 233 test frames, 11 classes): a small net of the VGG kind (widths 16, 32, 64, 96 and 128)
+from scratch, with no, one and two skips, 600 steps of 8 frames each. Batch normalisation stands behind every convolution: without it, and
+without ImageNet weights, all three are still at a mean IU of 0.20 after 300 steps. For the time, a classifier of windows of 190 pixels
+without padding scores a frame at CamVid's own size of 720 × 960 (enlarged) at every 32 pixels: all windows one by one, against one pass
+as convolutions; the scores must be equal.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import time
 
 import torch
+from torch import nn
 from torch.nn.functional import interpolate
 
 from ziggurat.claims.notes import Notes
@@ -25,7 +27,7 @@ from ziggurat.nn.fitting import fit
 from ziggurat.vision.backbones.vgg import VGG
 from ziggurat.vision.segmentation.fcn import FCN, FCN8s, FCN16s, FCN32s
 
-STEPS, BATCH, LR, HIDDEN, WIDTHS = 1_500, 8, 1e-3, 256, (16, 32, 64, 96, 128)
+STEPS, BATCH, LR, HIDDEN, WIDTHS = 600, 8, 2e-3, 256, (16, 32, 64, 96, 128)
 SIZE, FRAME, WINDOW, STRIDE, MARGIN = (120, 160), (720, 960), 190, 32, 1e-4
 NETS: dict[str, type[FCN]] = {"fcn32s": FCN32s, "fcn16s": FCN16s, "fcn8s": FCN8s}
 
@@ -91,7 +93,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     values = dense_and_patches(interpolate(test.inputs(torch.tensor([0])), FRAME, mode="bilinear"))
     for name, make in run.progress(NETS.items(), "nets"):
         torch.manual_seed(seed)
-        encoder = VGG((2,) * 5, WIDTHS, 0, hidden=0)
+        encoder = VGG((1, 1, 2, 2, 2), WIDTHS, 0, hidden=0, norm=nn.BatchNorm2d)
         learner = Segmentation(make(len(train.classes), encoder, HIDDEN, 3, dropout=0.1), LR)
         fit(learner, feed(train, learner.feed, BATCH, seed), steps=STEPS, seed=seed, clip=5.0)
         values[name] = mean_iou(learner.network, test)

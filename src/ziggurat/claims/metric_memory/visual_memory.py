@@ -3,9 +3,9 @@
 Measured on CIFAR-10 (its labels and images were never seen by the encoder, EfficientNet-Lite0 from ImageNet at 128 pixels; at the
 specification's 64 it recognises little, see knn_revisit), 1,000 images a class drawn by the seed from 12,500, 4,000 test images.
 Addition: eight classes first, then frog and ship; against a linear head trained on the eight, and then on the two new classes with 20
-kept items of each old one, classes weighted alike. Both heads are trained by L-BFGS, the second from the first. Removal: frog and ship removed, against a memory
-that never held them. Votes: accuracy at k from 1 to 300. Pruning: the human labels "worse" of CIFAR-10N (40 % wrong), plurality at
-k = 20; soft and hard, the better one chosen on 1,000 held-out training images with clean labels.
+kept items of each old one, classes weighted alike. Both heads are trained by L-BFGS, the second from the first. Removal: frog and ship
+removed, against a memory that never held them. Votes: accuracy at k from 1 to 300. Pruning: the human labels "worse" of CIFAR-10N (40 %
+wrong), plurality at k = 20; soft and hard, the better one chosen on 1,000 held-out training images with clean labels.
 """
 
 from __future__ import annotations
