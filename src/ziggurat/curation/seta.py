@@ -4,7 +4,7 @@ The last loss of each sample is its score. One-dimensional k-means of the scores
 w = round(k α) of them slides from the easy end to the hard one and starts again. The last epochs draw from all samples. Losses are not
 re-weighted.
 
-Q. Zhou, B. Guo, J. Zhang, et al., Scale Efficient Training for Large Datasets, 2025, arXiv:2503.13385. The rival InfoBatch: Z. Qin et
+Q. Zhou, J. Gao, Q. Wang, Scale Efficient Training for Large Datasets, 2025, arXiv:2503.13385. The rival InfoBatch: Z. Qin et
 al., 2023, arXiv:2303.04947.
 """
 

@@ -204,6 +204,40 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Clouds:
+    """Clouds of equally many points with a class each.
+
+    Arguments:
+        points: (N, n, 3) float32.
+        labels: (N,) int64.
+    """
+
+    points: Float[Tensor, "N n 3"]
+    labels: Int64[Tensor, " N"]
+    classes: tuple[str, ...]
+    name: str
+    ids: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    kind: str = "points"
+    task: str = "classification"
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def inputs(self, index: Index) -> Float[Tensor, "B n 3"]:
+        return self.points[as_index(index, len(self))]
+
+    def subset(self, index: Index, name: str | None = None) -> Clouds:
+        rows = as_index(index, len(self))
+        ids = tuple(self.ids[i] for i in rows.tolist()) if self.ids else ()
+        return replace(self, points=self.points[rows], labels=self.labels[rows], ids=ids, name=name or self.name)
+
+    def describe(self) -> str:
+        n, count, _ = self.points.shape
+        return "; ".join([f"{self.name}: {n:,} clouds of {count} points, {len(self.classes)} classes", *self.notes])
+
+
+@dataclass(frozen=True)
 class Taxonomy:
     """A hierarchy of names: `edges` (2, E) int64 child -> parent over 0 … n − 1."""
 
