@@ -60,7 +60,7 @@ def measure(
     if fresh:
         shutil.rmtree(run.folder / run.key, ignore_errors=True)
     for chosen in ROUNDS if seeds is None else (seeds,):
-        run.seeds, run.minutes, run.load, run.plots = chosen, 0.0, None, {}
+        run.seeds, run.load, run.plots = chosen, None, {}
         finding: Finding = module.measure(run)
         if not straddles(finding, run.load is None):
             break

@@ -35,7 +35,6 @@ class Run:
         scale: "quick" is the experiment of the ledger, "full" the paper's own size where the claim has one.
         device: where to train.
         quiet: no progress on stderr.
-        minutes: spent on the seeds, those of earlier, interrupted runs included.
         load: why times of some seed do not count; None when the machine was quiet at all of them.
         plots: pictures of the experiment, by name.
     """
@@ -46,10 +45,15 @@ class Run:
     scale: Literal["quick", "full"] = "quick"
     device: str = "cpu"
     quiet: bool = False
-    minutes: float = 0.0
     load: str | None = None
     plots: dict[str, Path] = field(default_factory=dict)
     _bars: Progress | None = field(default=None, repr=False)
+    _spent: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)
+
+    @property
+    def minutes(self) -> float:
+        """Spent on the seeds, those of earlier, interrupted runs included; each counts once, however often it is asked for."""
+        return sum(self._spent.values())
 
     @property
     def folder(self) -> Path:
@@ -68,7 +72,7 @@ class Run:
             if set(row["values"]) != set(names):
                 other = sorted(set(row["values"]) ^ set(names))
                 raise ValueError(f"seed {seed} of {self.id} measured other things than the first: {', '.join(other)}.")
-        self.minutes += sum(row["minutes"] for row in rows)
+        self._spent |= {(one_seed.__name__, s): row["minutes"] for s, row in zip(self.seeds, rows, strict=True)}
         self.load = self.load or next((row["load"] for row in rows if row["load"]), None)
         return {name: np.array([row["values"][name] for row in rows]) for name in names}
 
