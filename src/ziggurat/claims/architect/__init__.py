@@ -1,0 +1,1 @@
+"""Experiments of this family, one paper a file."""
