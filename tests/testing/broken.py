@@ -14,7 +14,13 @@ from ziggurat.learning import Supervised
 from ziggurat.nn import MLP, Staged
 from ziggurat.nn.staged import Classifier
 from ziggurat.testing import Subject
+from ziggurat.testing.examples import MAP_CHANNELS
 from ziggurat.vision.backbones.resnet import cifar_resnet
+from ziggurat.vision.backbones.vgg import VGG
+from ziggurat.vision.detection.detector import Detector
+from ziggurat.vision.detection.heads import RetinaHead
+from ziggurat.vision.necks.fpn import FPN
+from ziggurat.vision.segmentation.fcn import FCN8s
 
 
 class Convolution(nn.Module):
@@ -295,6 +301,82 @@ def estimator(make):
     return Subject(make, "estimator", input="table", name=make.__name__)
 
 
+class Levels(nn.Module):
+    """A neck that says the wrong stride of its last level."""
+
+    channels, strides = (4, 4, 4), (4, 8, 32)
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(c, 4, 1) for c in MAP_CHANNELS)
+
+    def forward(self, maps):
+        return [conv(m) for conv, m in zip(self.convs, maps, strict=True)]
+
+
+class HalfSize(nn.Module):
+    """A segmenter that gives scores at half of the size."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3, 2, 1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def sound_detector():
+    backbone = cifar_resnet(8, widths=(8, 8, 16))
+    neck = FPN(backbone.channels, backbone.strides, 16)
+    return Detector(backbone, neck, RetinaHead(16, 2, [[8.0], [16.0], [32.0]], depth=1, lowest=0.0))
+
+
+class BrokenDetector(nn.Module):
+    """A sound detector inside, to be broken in one way at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = sound_detector()
+
+    def forward(self, images, targets=None):
+        return self.inner(images, targets)
+
+
+class ShapedLosses(BrokenDetector):
+    def forward(self, images, targets=None):
+        found = self.inner(images, targets)
+        return {name: value[None] for name, value in found.items()} if self.training else found
+
+
+class RisingScores(BrokenDetector):
+    def forward(self, images, targets=None):
+        found = self.inner(images, targets)
+        return found if self.training else [{name: value.flip(0) for name, value in one.items()} for one in found]
+
+
+class RestlessDetector(BrokenDetector):
+    def forward(self, images, targets=None):
+        if not self.training:
+            torch.rand(1)
+        return self.inner(images, targets)
+
+
+class BlindDetector(BrokenDetector):
+    def forward(self, images, targets=None):
+        return self.inner([0 * image for image in images], targets)
+
+
+class TrustingDetector(BrokenDetector):
+    def forward(self, images, targets=None):
+        if self.training and targets is None:
+            return {"loss": torch.zeros(())}
+        return self.inner(images, targets)
+
+
+def detector(make):
+    return Subject(make, "detector", name=make.__name__)
+
+
 BROKEN = [
     ("check_forward", layer(NotFinite)),
     ("check_every_parameter_gets_a_gradient", layer(UnusedParameter)),
@@ -318,6 +400,13 @@ BROKEN = [
     ("check_strides_tell_the_truth", staged(lambda: Small(strides=(1, 4)))),
     ("check_sequential_promise", staged(Skipping)),
     ("check_head", staged(OtherForward)),
+    ("check_levels_tell_the_truth", Subject(Levels, "neck", input="maps", name="Levels")),
+    ("check_every_pixel_gets_scores", Subject(HalfSize, "segmenter", name="HalfSize")),
+    ("check_losses_of_a_detector", detector(ShapedLosses)),
+    ("check_detections", detector(RisingScores)),
+    ("check_detector_is_deterministic", detector(RestlessDetector)),
+    ("check_detector_overfits", detector(BlindDetector)),
+    ("check_bad_targets_are_refused", detector(TrustingDetector)),
     ("check_losses_are_scalars_or_one_a_sample", learner(ShapedLoss)),
     ("check_losses_are_pure", learner(ImpureLoss)),
     ("check_every_parameter_learns", learner(ForgottenParameter)),
@@ -341,6 +430,9 @@ SOUND = [
     (Subject(Small, "staged", name="Small", export="onnx")),
     (Subject(lambda: MLP(8, 3, (6,)), "staged", input="table", name="MLP")),
     (Subject(lambda: GCN(8, 3), "staged", input="graph", name="GCN")),
+    (Subject(lambda: FPN(MAP_CHANNELS, (4, 8, 16), 6), "neck", input="maps", name="FPN", export="torch.export")),
+    (Subject(sound_detector, "detector", name="Detector")),
+    (Subject(lambda: FCN8s(2, VGG((1,) * 5, (4,) * 5, 0, hidden=0), 6, 3, dropout=0.0), "segmenter", name="FCN")),
     (Subject(Wrong, "learner", name="Supervised")),
     (Subject(Mean, "estimator", input="table", name="Mean")),
 ]

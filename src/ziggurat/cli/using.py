@@ -16,17 +16,18 @@ def train(
     data: Annotated[str, typer.Argument(help="A data set's name or path.")],
     method: Annotated[str, typer.Argument(help="Such as resnet18:stem=cifar or simsiam/resnet18.")],
     budget: Annotated[str, typer.Option(help="60s, 5m, 400steps, 10epochs.")] = "60s",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was killed.")] = False,
     seed: Seed = 0,
     device: Device = "cpu",
     out: Out = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train one method and keep its checkpoint."""
+    """Train one method and keep its checkpoint. A training that is killed goes on with --resume, and ends in the same weights."""
     from ziggurat.data.sources import runs_folder
     from ziggurat.workflows.budget import parse_budget
     from ziggurat.workflows.methods import check_fit, parse_method, small_image_warning
-    from ziggurat.workflows.training import checkpoint_name, prepare, train_method
+    from ziggurat.workflows.training import Unfinished, checkpoint_name, prepare, train_method
 
     amount, parsed = parse_budget(budget), parse_method(method)
     if parsed.contract == "embedding":
@@ -37,9 +38,16 @@ def train(
     check_fit(parsed, prepared.shape, prepared.name)
     for text in (*prepared.notes, small_image_warning(parsed, prepared.shape)):
         note(text or "", quiet or not text)
-    outcome, artifact = train_method(parsed, prepared, amount, seed, device=resolve_device(device))
+    target = (out or runs_folder()) / checkpoint_name(method, seed)
+    keep = Unfinished(target, {"data": data, "method": method, "budget": budget, "seed": seed})
+    if resume:
+        keep.resume()
+    else:
+        keep.forget()
+    outcome, artifact = train_method(parsed, prepared, amount, seed, device=resolve_device(device), keep=keep)
     assert artifact is not None
-    path = artifact.save((out or runs_folder()) / checkpoint_name(method, seed))
+    path = artifact.save(target)
+    keep.forget()
     if json:
         say_json(
             {

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -28,6 +31,27 @@ class Fixed:
         return iter(self.batches)
 
 
+class Keep(Callback):
+    """Writes a checkpoint now and then, whole or not at all, so that a killed training can go on where it was.
+
+    Arguments:
+        path: of the checkpoint.
+        seconds: between two of them; 0 writes one after every step.
+    """
+
+    def __init__(self, path: Path, seconds: float = 30.0) -> None:
+        self.path, self.seconds, self.last = path, seconds, time.monotonic()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if time.monotonic() - self.last < self.seconds:
+            return
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(self.path)
+        self.last = time.monotonic()
+
+
 def fit(
     learner: Learner,
     batches: Iterable[Any],
@@ -37,6 +61,7 @@ def fit(
     device: str = "cpu",
     clip: float | None = None,
     callbacks: Sequence[Callback] = (),
+    keep: Keep | None = None,
 ) -> Learner:
     """Trains `learner` for a number of steps or epochs and returns it in evaluation mode.
 
@@ -47,6 +72,8 @@ def fit(
         device: "cpu", "cuda", "mps", or "auto".
         clip: largest norm of the gradient; None does not clip.
         callbacks: of Lightning.
+        keep: writes checkpoints while it trains. Where its file is there already, the training goes on from it, and ends in the same
+            weights as one that was never stopped; at the end the file is removed.
     """
     if (steps is None) == (epochs is None):
         raise ValueError("give either steps or epochs, not both and not neither.")
@@ -69,9 +96,13 @@ def fit(
                 enable_model_summary=False,
                 use_distributed_sampler=False,
                 gradient_clip_val=clip,
-                callbacks=list(callbacks),
+                callbacks=[*callbacks, *([keep] if keep else [])],
             )
-            trainer.fit(learner, Fixed(batches) if isinstance(batches, list | tuple) else batches)
+            start = keep.path if keep is not None and keep.path.is_file() else None
+            loader = Fixed(batches) if isinstance(batches, list | tuple) else batches
+            trainer.fit(learner, loader, ckpt_path=start, weights_only=True if start else None)
+            if keep is not None:
+                keep.path.unlink(missing_ok=True)
     finally:
         quiet.setLevel(level)
     return learner.eval()

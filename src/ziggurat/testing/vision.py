@@ -91,7 +91,7 @@ def check_detections(s: Subject) -> None:
             )
             inside = (boxes >= 0).all() and (boxes <= torch.tensor([width, height] * 2)).all()
             assert inside and (boxes[:, 2:] > boxes[:, :2]).all(), "a box lies outside its image or has no area"
-            assert (one["scores"].diff() <= 0).all(), "scores do not fall"
+            assert (one["scores"].diff() <= 0).all(), "scores do not fall from first to last"
             assert one["labels"].dtype == torch.int64 and (one["labels"] >= 0).all(), "labels are not classes"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import resource
 import time
@@ -19,10 +20,11 @@ from torchmetrics.functional.classification import multiclass_f1_score
 from ziggurat import catalogue
 from ziggurat.data.feeds import WholeGraph, feed
 from ziggurat.data.loading import Splits, channel_stats, load, splits, stratified
+from ziggurat.data.sources import write_atomically
 from ziggurat.data.transforms import row_normalize
 from ziggurat.learning.features import encode, logits
 from ziggurat.learning.probes import knn_probe, linear_probe
-from ziggurat.nn.fitting import fit
+from ziggurat.nn.fitting import Keep, fit
 from ziggurat.nn.learner import Learner
 from ziggurat.nn.profile import count_parameters, macs
 from ziggurat.workflows.artifact import Artifact
@@ -64,6 +66,56 @@ class Curve(Callback):
     def on_train_batch_end(self, trainer: Any, learner: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step % self.every == 0:
             self.points.append((trainer.global_step, float(outputs["loss"])))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"points": self.points}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.points = [(int(step), float(loss)) for step, loss in state["points"]]
+
+
+@dataclass
+class Unfinished:
+    """A training that may be killed at any time: what it is, how many steps it takes, and its last checkpoint.
+
+    Arguments:
+        path: without suffix; `.unfinished.json` and `.unfinished.ckpt` are added.
+        about: what must be the same when it is resumed.
+        seconds: between two checkpoints.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    seconds: float = 30.0
+    steps: int | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.unfinished.ckpt")
+
+    @property
+    def record(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.unfinished.json")
+
+    def resume(self) -> None:
+        """Takes over what is there; a `ValueError` where there is nothing, or another training."""
+        if not self.record.is_file():
+            raise ValueError(f"there is nothing to resume at {self.path}; run the same command without --resume.")
+        there = json.loads(self.record.read_text())
+        other = [f"{k} {there['about'].get(k)} (now {v})" for k, v in self.about.items() if there["about"].get(k) != v]
+        if other:
+            raise ValueError(f"the unfinished training at {self.path} had {', '.join(other)}; give the same again.")
+        self.steps = int(there["steps"])
+
+    def forget(self) -> None:
+        """Removes what is there."""
+        self.checkpoint.unlink(missing_ok=True)
+        self.record.unlink(missing_ok=True)
+
+    def begin(self, steps: int) -> None:
+        """Writes down what begins."""
+        self.steps = steps
+        write_atomically(self.record, json.dumps({"about": self.about, "steps": steps}).encode())
 
 
 @dataclass
@@ -214,11 +266,13 @@ def train_method(
     batch_size: int = 128,
     steps: int | None = None,
     device: str = "cpu",
+    keep: Unfinished | None = None,
 ) -> tuple[Outcome, Artifact | None]:
     """Trains one method with one seed.
 
     Arguments:
         steps: of an earlier seed of the same method, so that a time budget is turned into steps once.
+        keep: where to keep the training while it is unfinished; one that is there already is gone on with.
 
     Returns: the outcome, and the trained method (None for an embedding of nodes).
     """
@@ -227,10 +281,15 @@ def train_method(
     torch.manual_seed(seed)
     learner = make_learner(method, data.shape, batch_size)
     batches = loader_for(learner, data, batch_size, seed)
-    steps = steps or steps_of(budget, learner, batches, seed)
+    steps = (keep.steps if keep else None) or steps or steps_of(budget, learner, batches, seed)
+    if keep is not None:
+        keep.begin(steps)
     curve = Curve(steps)
     start = time.perf_counter()
-    fit(learner, batches, steps=steps, seed=seed, device=device, callbacks=[curve])
+    fit(
+        learner, batches, steps=steps, seed=seed, device=device, callbacks=[curve],
+        keep=None if keep is None else Keep(keep.checkpoint, keep.seconds),
+    )  # fmt: skip
     seconds = time.perf_counter() - start
     learner = learner.to("cpu")
     outcome = Outcome(method.text, seed, steps=steps, train_seconds=seconds, score=learner.score, curve=curve.points)

@@ -63,21 +63,28 @@ def make(arm: str) -> Detector:
     return Detector(backbone, neck, ProposalHead(WIDTH, [[s] for s in SIDES], shared=arm != "bottom_up"))
 
 
+def recalls(arm: str, train: Boxes, test: Boxes, seed: int, steps: int = STEPS) -> dict[str, float]:
+    """Recall of an arm after its training: of all objects, the small and the others."""
+    torch.manual_seed(seed)
+    learner = Detection(make(arm))
+    fit(learner, feed(train, learner.feed, BATCH, seed), steps=steps, seed=seed)
+    found = []
+    with torch.no_grad():
+        for index in torch.arange(len(test)).split(50):
+            found += learner.predict(test.inputs(index))
+    return {
+        f"{arm}_recall": average_recall(found, test.targets, most=MOST),
+        f"{arm}_recall_small": average_recall(found, test.targets, area=(0, SMALL**2), most=MOST),
+        f"{arm}_recall_large": average_recall(found, test.targets, area=(SMALL**2, math.inf), most=MOST),
+    }
+
+
 def one_seed(run: Run, seed: int) -> dict[str, float]:
     """Recall of every arm, of all objects and of the small ones."""
     train, test = data(run, "train", TRAIN, seed), data(run, "test", TEST, seed)
     values: dict[str, float] = {}
     for arm in run.progress(("fpn", "one_map", "bottom_up", "path"), "arms"):
-        torch.manual_seed(seed)
-        learner = Detection(make(arm))
-        fit(learner, feed(train, learner.feed, BATCH, seed), steps=STEPS, seed=seed)
-        found = []
-        with torch.no_grad():
-            for index in torch.arange(len(test)).split(50):
-                found += learner.predict(test.inputs(index))
-        values[f"{arm}_recall"] = average_recall(found, test.targets, most=MOST)
-        values[f"{arm}_recall_small"] = average_recall(found, test.targets, area=(0, SMALL**2), most=MOST)
-        values[f"{arm}_recall_large"] = average_recall(found, test.targets, area=(SMALL**2, math.inf), most=MOST)
+        values |= recalls(arm, train, test, seed)
     return values
 
 
@@ -100,3 +107,13 @@ def measure(run: Run) -> Finding:
         floors=(floor("AR of one map", rows["one_map_recall"], 0.10),),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Recall of small objects by the pyramid and the bottom-up maps after twice the steps, the means of three seeds."""
+    found: dict[str, list[float]] = {"fpn": [], "bottom_up": []}
+    for seed in run.seeds[:3]:
+        train, test = data(run, "train", TRAIN, seed), data(run, "test", TEST, seed)
+        for arm, values in found.items():
+            values.append(recalls(arm, train, test, seed, 2 * STEPS)[f"{arm}_recall_small"])
+    return {f"{arm}_recall_small_twice_the_steps": sum(values) / len(values) for arm, values in found.items()}
