@@ -39,6 +39,11 @@ notes = Notes(
     methodology="Same backbone, width, anchors in number and size, head, steps and images for every arm.",
     origin="0.04 and 0.02 are the specification's; the recalls beside ours are the paper's table 1.",
     easy="The neck is twenty lines.",
+    why=(
+        "criterion",
+        "Over bottom-up maps with a head each the pyramid gains on small objects in the mean of eight seeds, but less than the "
+        "specification's estimate of 0.02, and training twice as long does not widen the gap (support).",
+    ),
     hard="Objects under 16 pixels have one or two anchors that fit them, so recall at high overlaps is low for every arm.",
 )
 
@@ -110,9 +115,9 @@ def measure(run: Run) -> Finding:
 
 
 def support(run: Run) -> dict[str, float]:
-    """Recall of small objects by the pyramid and the bottom-up maps after twice the steps, the means of three seeds."""
+    """Recall of small objects by the pyramid and the bottom-up maps after twice the steps, on the first seed."""
     found: dict[str, list[float]] = {"fpn": [], "bottom_up": []}
-    for seed in run.seeds[:3]:
+    for seed in run.seeds[:1]:
         train, test = data(run, "train", TRAIN, seed), data(run, "test", TEST, seed)
         for arm, values in found.items():
             values.append(recalls(arm, train, test, seed, 2 * STEPS)[f"{arm}_recall_small"])
