@@ -1,9 +1,11 @@
 """SeTa: random pruning and a window that slides from easy to hard groups halve the visits without loss of accuracy.
 
-Measured on Fashion-MNIST made redundant and dirty: 15,000 images, each three times with shifts of up to two pixels, a wrong label for 10 %
-of the copies; 4,000 test images. A small network of two convolutions is trained for 12 epochs. Arms: all samples; SeTa with α = 0.5 (of
-0.5, 0.7 and 0.9 the only one that saved 40 % of the visits in the trial); a random draw and InfoBatch of as many visits an epoch as
-SeTa's mean; SeTa with its groups in random order. The rate follows the epochs, so all arms see the same schedule.
+Measured on Fashion-MNIST made redundant and dirty: 10,000 images, each three times with shifts of up to two pixels, a wrong label for 10 %
+of the copies; 4,000 test images. A small network of two convolutions is trained for 12 epochs. Arms: all samples; SeTa, its α chosen from
+0.5, 0.7 and 0.9 on 1,500 validation images with right labels among those that save 40 % of the visits; a random draw and InfoBatch of as
+many visits an epoch as SeTa's mean; SeTa with its groups in random order. The rate follows the epochs, so all arms see the same schedule.
+(A first measurement on 15,000 images had α fixed at 0.5: it saved 59 % and was 1.8 points below all samples, 1.2 below the random draw.
+The specification wants α chosen, so this one replaces it.)
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ from ziggurat.metrics.finding import Finding, at_least, floor, seconds_at_most
 from ziggurat.nn.conv import ConvNormAct
 from ziggurat.nn.fitting import fit
 
-IMAGES, TEST, COPIES, NOISE, EPOCHS, BATCH, SHIFT = 15_000, 4_000, 3, 0.1, 12, 64, 2
-WINDOW, SAVED = 0.5, 0.40
+IMAGES, VALID, TEST, COPIES, NOISE, EPOCHS, BATCH, SHIFT = 10_000, 1_500, 4_000, 3, 0.1, 12, 64, 2
+WINDOWS, SAVED = (0.5, 0.7, 0.9), 0.40
 
 published = {
     7: "training cost cut by up to 50 % with equal or better results on sets of over 3 million samples; little loss at 70 %"
 }
 notes = Notes(
-    scope="45,000 small images and two convolutions; the paper trains on millions of synthetic images.",
+    scope="30,000 small images and two convolutions; the paper trains on millions of synthetic images.",
     methodology="Equal epochs and schedule; the rivals visit as many samples as SeTa; its clustering counts as training time.",
     origin="Every criterion is the specification's.",
     easy="A sampler and one line that hands it the losses.",
@@ -96,9 +98,10 @@ class AnyOrder(SeTaSampler):
 def one_seed(run: Run, seed: int) -> dict[str, float]:
     """Accuracy, visits and seconds of every arm."""
     train, test = run.data("fashion_mnist", "train"), run.data("fashion_mnist", "test")
-    part = train.subset(stratified(train.labels, IMAGES / len(train), seed)[1])
-    looked_at = test.subset(stratified(test.labels, TEST / len(test), seed)[1])
-    data = redundant(part, seed)
+    part = train.subset(stratified(train.labels, (IMAGES + VALID) / len(train), seed)[1])
+    keep, held = stratified(part.labels, VALID / (IMAGES + VALID), seed)
+    valid, looked_at = part.subset(held), test.subset(stratified(test.labels, TEST / len(test), seed)[1])
+    data = redundant(part.subset(keep), seed)
     n = len(data)
 
     def trained(sampler: PruningSampler) -> dict[str, float]:
@@ -118,18 +121,22 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
         seconds = time.perf_counter() - start
         return {
             "test": accuracy(learner, looked_at),
+            "valid": accuracy(learner, valid),
             "saved": sampler.saved,
             "seconds": seconds,
             "own_share": (scores.seconds + clustering[0]) / seconds,
         }
 
     arms = {"full": trained(PruningSampler(n, EPOCHS, seed))}
-    arms["seta"] = trained(SeTaSampler(n, EPOCHS, window=WINDOW, seed=seed))
+    tried = {window: trained(SeTaSampler(n, EPOCHS, window=window, seed=seed)) for window in run.progress(WINDOWS, "α")}
+    enough = {window: found for window, found in tried.items() if found["saved"] >= SAVED} or tried
+    window = max(enough, key=lambda w: enough[w]["valid"])
+    arms["seta"] = tried[window]
     visits = round((1 - arms["seta"]["saved"]) * n)
     arms["random"] = trained(RandomPruningSampler(n, EPOCHS, visits, seed))
     arms["infobatch"] = trained(InfoBatchSampler(n, EPOCHS, None, visits, delta=1.0, seed=seed))
-    arms["any_order"] = trained(AnyOrder(n, EPOCHS, window=WINDOW, seed=seed))
-    return {f"{arm}_{name}": value for arm, found in arms.items() for name, value in found.items()}
+    arms["any_order"] = trained(AnyOrder(n, EPOCHS, window=window, seed=seed))
+    return {f"{arm}_{name}": value for arm, found in arms.items() for name, value in found.items()} | {"window": window}
 
 
 def measure(run: Run) -> Finding:
