@@ -21,13 +21,15 @@ MOST_PIXELS = 50_000_000
 
 
 def read(path: Path, size: int | None = None) -> Any:
-    """A folder of images, a csv (of images or of numbers), or a graph file, as a data set.
+    """A folder of images (with COCO, VOC or YOLO boxes too), a csv (of images or of numbers), or a graph file, as a data set.
 
     Arguments:
         size: side of the images; None chooses one near their median.
     """
     if path.is_dir():
-        return read_folder(path, size)
+        from ziggurat.data.boxfiles import kind_of, read_boxes
+
+        return read_boxes(path) if kind_of(path) else read_folder(path, size)
     if path.suffix == ".csv":
         return read_csv(path, size)
     if path.suffix in GRAPHS:
