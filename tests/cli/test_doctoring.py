@@ -39,3 +39,14 @@ def test_a_clash_is_a_warning_on_stderr(command, monkeypatch):
 def test_room_where_the_folder_does_not_exist_yet(tmp_path):
     assert room_on_disk(tmp_path / "a/b/c") == room_on_disk(tmp_path) > 0
     assert room_on_disk(Path("/")) > 0
+
+
+def test_downloads_what_its_source_offers(command, monkeypatch, tmp_path):
+    monkeypatch.setattr("ziggurat.data.downloading.download", lambda name, progress: [tmp_path / f"{name}.bin"])
+    code, out, err = command("doctor", "--download", "it")
+    assert code == 0 and out == f"{tmp_path / 'it.bin'}\n" and err == ""
+
+
+def test_an_unknown_data_set_is_not_downloaded(command):
+    code, out, err = command("doctor", "--download", "nothing")
+    assert code == 2 and out == "" and "there is no data set 'nothing'" in err

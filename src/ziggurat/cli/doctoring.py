@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from ziggurat.cli.options import Json, Quiet, note, say, say_json
 
@@ -85,8 +88,40 @@ def examine() -> dict[str, Any]:
     }
 
 
-def doctor(json: Json = False, quiet: Quiet = False) -> None:
+def fetch_data(name: str, quiet: bool) -> None:
+    """Downloads a data set, with a bar and the time left on a terminal."""
+    from contextlib import nullcontext
+
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ziggurat.data.downloading import download
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    hidden = quiet or not sys.stderr.isatty()
+    with nullcontext() if hidden else Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(file: str, done: int, size: int) -> None:
+            if bars is not None:
+                if file not in tasks:
+                    tasks[file] = bars.add_task(file, total=size)
+                bars.update(tasks[file], completed=done)
+
+        paths = download(name, progress)
+    for path in paths:
+        say(str(path))
+
+
+def doctor(
+    download: Annotated[str | None, typer.Option(help="First fetch a data set from its source into the cache.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Say what is installed, which data are there, and what is missing."""
+    if download is not None:
+        fetch_data(download, quiet)
+        return
     report = examine()
     if report["openmp_clash"]:
         note(report["openmp_clash"], quiet)
