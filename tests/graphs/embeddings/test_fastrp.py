@@ -5,6 +5,7 @@ from scipy import sparse
 from torch_geometric.data import Data
 
 from tests.typecheck import value_error
+from ziggurat.graphs.adjacency import adjacency
 from ziggurat.graphs.embeddings.deepwalk import DeepWalk
 from ziggurat.graphs.embeddings.fastrp import FastRP, very_sparse_projection
 from ziggurat.testing import ring_graph
@@ -142,4 +143,18 @@ def test_mistakes_are_named():
     with value_error("length 2 or more"):
         DeepWalk(length=1).fit(graph)
     with value_error("s must be 1"):
-        very_sparse_projection(3, 3, 0.5)
+        FastRP(3, sparsity=0.5).fit(graph)
+    with value_error("weights must be finite"):
+        FastRP(3, (1.0, float("nan"))).fit(graph)
+    with value_error("lr must be positive"):
+        DeepWalk(lr=float("nan")).fit(graph)
+    with value_error("no nodes"):
+        FastRP().fit(sparse.csr_matrix((0, 0)))
+
+
+def test_repeated_edges_count_once_and_zeros_are_none():
+    edges = torch.tensor([[0, 0, 1, 2], [1, 1, 0, 0]])
+    graph = Data(edge_index=edges, edge_weight=torch.tensor([2.0, 5, 1, 0]), num_nodes=3)
+    assert adjacency(graph).toarray().tolist() == [[0, 2, 0], [1, 0, 0], [0, 0, 0]]
+    repeated = sparse.coo_matrix(([1.0, 4, 0], ([0, 0, 1], [1, 1, 0])), shape=(2, 2))
+    assert adjacency(repeated).toarray().tolist() == [[0, 1], [0, 0]] and adjacency(repeated).nnz == 1

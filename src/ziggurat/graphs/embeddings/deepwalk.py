@@ -53,6 +53,8 @@ class DeepWalk(BaseEstimator):
             raise ValueError(
                 "dimensions, walks, window and epochs must be 1 or more, length 2 or more, negative 0 or more."
             )
+        if not self.lr > 0:
+            raise ValueError(f"lr must be positive, got {self.lr}.")
         edges = adjacency(graph)
         n = edges.shape[0]
         rng = np.random.default_rng(self.random_state)

@@ -83,6 +83,8 @@ class FastRP(BaseEstimator):
             raise ValueError(
                 f"dimensions must be 1 or more and weights not empty, got {self.dimensions}, {self.weights}."
             )
+        if self.weights is not None and not np.isfinite(self.weights).all():
+            raise ValueError(f"weights must be finite, got {self.weights}.")
         if not -1 <= self.beta <= 0:
             raise ValueError(f"beta must be between −1 and 0, got {self.beta}.")
         if self.matrix not in ("transition", "adjacency"):
@@ -93,7 +95,7 @@ class FastRP(BaseEstimator):
         self.step_ = sparse.diags_array(inverse(degree)) @ edges if self.matrix == "transition" else edges
         self.step_ = sparse.csr_matrix(self.step_)
         s = np.sqrt(n) if self.sparsity is None else self.sparsity
-        projection = very_sparse_projection(n, self.dimensions, max(s, 1.0), self.random_state)
+        projection = very_sparse_projection(n, self.dimensions, s, self.random_state)
         share = degree / max(degree.sum(), 1e-300)
         scale = np.where(degree > 0, np.power(np.where(degree > 0, share, 1.0), self.beta), 0.0)
         self.projection_ = sparse.csr_matrix(sparse.diags_array(scale) @ projection)
