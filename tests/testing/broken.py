@@ -9,8 +9,11 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from ziggurat.curation import SeTaSampler
+from ziggurat.explain.saliency import saliency_map
 from ziggurat.graphs import GCN
 from ziggurat.learning import Supervised
+from ziggurat.memory import ExactIndex, HNSWIndex
 from ziggurat.nn import MLP, Staged
 from ziggurat.nn.staged import Classifier
 from ziggurat.testing import Subject
@@ -377,6 +380,55 @@ def detector(make):
     return Subject(make, "detector", name=make.__name__)
 
 
+class SameSample(SeTaSampler):
+    def choose(self, epoch, generator):
+        return torch.zeros(5, dtype=torch.int64)
+
+
+class OwnDraws(SeTaSampler):
+    def choose(self, epoch, generator):
+        return torch.randperm(self.n)[:20]
+
+
+class ForgetfulSampler(SeTaSampler):
+    def load_state_dict(self, state):
+        pass
+
+
+def sampler(make):
+    return Subject(lambda: make(100, 8), "sampler", name=make.__name__)
+
+
+def summed_map(network, x, target=None):
+    return saliency_map(network, x, target).sum((1, 2))
+
+
+def training_map(network, x, target=None):
+    return network.eval() and saliency_map(network, x, target)
+
+
+def trusting_map(network, x, target=None):
+    return saliency_map(network, x, None if isinstance(target, int) else target)
+
+
+def explainer(function):
+    return Subject(lambda: function, "explainer", name=function.__name__)
+
+
+class Approximate(ExactIndex):
+    def search(self, queries, k, allowed=None):
+        return super().search(-np.asarray(queries), k, allowed)
+
+
+class Remembering(ExactIndex):
+    def remove(self, keys):
+        pass
+
+
+def index(make):
+    return Subject(lambda: make(6), "index", name=make.__name__)
+
+
 BROKEN = [
     ("check_forward", layer(NotFinite)),
     ("check_every_parameter_gets_a_gradient", layer(UnusedParameter)),
@@ -407,6 +459,14 @@ BROKEN = [
     ("check_detector_is_deterministic", detector(RestlessDetector)),
     ("check_detector_overfits", detector(BlindDetector)),
     ("check_bad_targets_are_refused", detector(TrustingDetector)),
+    ("check_draws_are_samples", sampler(SameSample)),
+    ("check_draws_are_seeded", sampler(OwnDraws)),
+    ("check_sampler_state", sampler(ForgetfulSampler)),
+    ("check_maps", explainer(summed_map)),
+    ("check_network_is_left_alone", explainer(training_map)),
+    ("check_bad_class_is_refused", explainer(trusting_map)),
+    ("check_finds_itself", index(Approximate)),
+    ("check_forgets", index(Remembering)),
     ("check_losses_are_scalars_or_one_a_sample", learner(ShapedLoss)),
     ("check_losses_are_pure", learner(ImpureLoss)),
     ("check_every_parameter_learns", learner(ForgottenParameter)),
@@ -433,6 +493,10 @@ SOUND = [
     (Subject(lambda: FPN(MAP_CHANNELS, (4, 8, 16), 6), "neck", input="maps", name="FPN", export="torch.export")),
     (Subject(sound_detector, "detector", name="Detector")),
     (Subject(lambda: FCN8s(2, VGG((1,) * 5, (4,) * 5, 0, hidden=0), 6, 3, dropout=0.0), "segmenter", name="FCN")),
+    (Subject(lambda: SeTaSampler(100, 8), "sampler", name="SeTa")),
+    (Subject(lambda: saliency_map, "explainer", name="saliency_map")),
+    (Subject(lambda: ExactIndex(6), "index", name="ExactIndex")),
+    (Subject(lambda: HNSWIndex(6), "index", name="HNSWIndex")),
     (Subject(Wrong, "learner", name="Supervised")),
     (Subject(Mean, "estimator", input="table", name="Mean")),
 ]

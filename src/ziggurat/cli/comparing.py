@@ -31,11 +31,13 @@ def compare(
     page = write_page(result)
     if json:
         say_json(result.table.to_dict("records"))
-        return
-    show(result)
-    if result.best is not None:
-        say(f"best checkpoint: {result.best}")
-    say(f"page: {page}")
+    else:
+        show(result)
+        if result.best is not None:
+            say(f"best checkpoint: {result.best}")
+        say(f"page: {page}")
+    if all(result.table["error"]):
+        raise ValueError(f"no method could be trained; the first said: {result.table['error'][0]}")
 
 
 def show(result: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from typing import NoReturn
 
 import typer
@@ -59,7 +60,11 @@ def sentence(error: BaseException) -> str:
 def run() -> None:
     """Entry point: runs the command; a mistake ends with one sentence on stderr and exit code 2, Ctrl-C with 130."""
     try:
-        code = app(standalone_mode=False)  # the parser returns 130 where it was interrupted
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            for category in (DeprecationWarning, FutureWarning):  # of libraries, for their authors
+                warnings.filterwarnings("ignore", category=category, append=True)
+            code = app(standalone_mode=False)  # the parser returns 130 where it was interrupted
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads our output, `head` for instance, has enough
         give_up_stdout()
@@ -77,6 +82,11 @@ def run() -> None:
     if code == 130:
         stop("stopped; what was finished is kept.", 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def show_warning(message: Warning | str, *where: object) -> None:
+    """A warning as a person reads it: the sentence, without the place in the code."""
+    print(f"ziggurat: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def stop(text: str, code: int) -> NoReturn:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, mps, or auto.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings on stderr.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=lambda value: hush(value), help="No progress and no warnings on stderr."),
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for what the command writes.")]
+
+
+def hush(quiet: bool) -> bool:
+    """Lets no warning through, where that was asked for."""
+    if quiet:
+        warnings.simplefilter("ignore")
+    return quiet
 
 
 def say(text: str) -> None:
@@ -22,8 +34,17 @@ def say(text: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    """The result as JSON, on stdout."""
-    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+    """The result as JSON, on stdout; a number that is not finite is null, since JSON has no word for it."""
+    print(json.dumps(finite(value), indent=1, ensure_ascii=False, default=str, allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """The same value with None for every number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def note(text: str, quiet: bool = False) -> None:

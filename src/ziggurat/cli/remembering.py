@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ziggurat.cli.options import Json, Quiet, note, say, say_json, table
+from ziggurat.cli.options import Device, Json, Quiet, note, resolve_device, say, say_json, table
 
 
 def embed(
@@ -15,6 +15,7 @@ def embed(
     with_: Annotated[Path, typer.Option("--with", help="A checkpoint made by train or compare.")],
     store: Annotated[Path, typer.Option(help="Folder of the memory; made when it is not there.")],
     split: Annotated[str | None, typer.Option(help="Only this published part.")] = None,
+    device: Device = "cpu",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -22,7 +23,10 @@ def embed(
     from ziggurat.workflows.artifact import load_artifact
     from ziggurat.workflows.embedding import embed as fill
 
-    count = fill(load_artifact(with_), data, store, split)
+    device = resolve_device(device)
+    artifact = load_artifact(with_)
+    artifact.learner.to(device)
+    count = fill(artifact, data, store, split)
     if json:
         say_json({"embedded": count, "store": str(store)})
         return
@@ -36,17 +40,23 @@ def search(
     where: Annotated[str | None, typer.Option(help="Filter, such as: label = 'shirt' and year >= 2020.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
     with_: Annotated[Path | None, typer.Option("--with", help="The checkpoint that embeds a picture.")] = None,
+    device: Device = "cpu",
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the nearest samples in a memory, of those that a filter selects."""
     from ziggurat.workflows.artifact import load_artifact
     from ziggurat.workflows.embedding import search as find
 
-    if not store.is_dir():
+    device = resolve_device(device)
+    if not store.is_dir() or not any(store.iterdir()):
         raise ValueError(
             f"there is no store at {store}; `ziggurat embed DATA --with CHECKPOINT --store {store}` makes one."
         )
-    hits = find(store, query, k, where, load_artifact(with_) if with_ else None)
+    artifact = load_artifact(with_) if with_ else None
+    if artifact is not None:
+        artifact.learner.to(device)
+    hits = find(store, query, k, where, artifact)
     rows = list(zip(hits.ids[0], hits.distances[0].tolist(), hits.metadata[0], strict=True))
     if json:
         say_json([{"id": i, "distance": d, "metadata": m} for i, d, m in rows])

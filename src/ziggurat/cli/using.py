@@ -29,7 +29,7 @@ def train(
     from ziggurat.workflows.methods import check_fit, parse_method, small_image_warning
     from ziggurat.workflows.training import Unfinished, checkpoint_name, prepare, train_method
 
-    amount, parsed = parse_budget(budget), parse_method(method)
+    amount, parsed, device = parse_budget(budget), parse_method(method), resolve_device(device)
     if parsed.contract == "embedding":
         raise ValueError(
             f"{method} embeds the nodes of one graph and leaves no checkpoint; use it with compare or embed."
@@ -44,7 +44,7 @@ def train(
         keep.resume()
     else:
         keep.forget()
-    outcome, artifact = train_method(parsed, prepared, amount, seed, device=resolve_device(device), keep=keep)
+    outcome, artifact = train_method(parsed, prepared, amount, seed, device=device, keep=keep)
     assert artifact is not None
     path = artifact.save(target)
     keep.forget()
@@ -67,21 +67,26 @@ def train(
 def evaluate(
     checkpoint: Checkpoint,
     data: Annotated[str, typer.Argument(help="A data set with the same classes.")],
+    device: Device = "cpu",
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure a checkpoint on the test part of a data set."""
     from ziggurat.workflows.artifact import load_artifact
     from ziggurat.workflows.training import judged, loader_for, macro_f1, prepare
 
+    device = resolve_device(device)
     artifact, prepared = load_artifact(checkpoint), prepare(data)
     if prepared.shape.classes != artifact.shape.classes or prepared.shape.features != artifact.shape.features:
         raise ValueError(
             f"{checkpoint} was trained on {artifact.data} ({len(artifact.shape.classes)} classes, {artifact.shape.features} "
             f"numbers a sample); {data} has {len(prepared.shape.classes)} classes and {prepared.shape.features} numbers."
         )
+    for text in prepared.notes:
+        note(text, quiet)
     prepared.normalize = artifact.normalize
     batches = loader_for(artifact.learner, prepared, artifact.batch_size, artifact.seed)
-    _, _, labels, said = judged(artifact.learner, prepared, batches, artifact.seed)
+    _, _, labels, said = judged(artifact.learner.to(device), prepared, batches, artifact.seed)
     result = {
         "accuracy": float((said == labels).float().mean()),
         "macro_f1": macro_f1(said, labels, len(prepared.shape.classes)),
@@ -100,6 +105,7 @@ def explain(
     target: Annotated[str | None, typer.Option(help="The class to explain; else the predicted one.")] = None,
     out: Out = None,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw which pixels a decision depends on, as a heat map over the picture."""
     from ziggurat.data.sources import runs_folder
@@ -118,6 +124,7 @@ def export(
     format: Annotated[str, typer.Option(help="onnx or torch (a torch.export program).")] = "onnx",
     out: Out = None,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export a checkpoint's network, compared with its own output before it is kept."""
     from ziggurat.workflows.artifact import load_artifact

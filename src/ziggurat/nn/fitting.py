@@ -46,9 +46,12 @@ class Keep(Callback):
         if time.monotonic() - self.last < self.seconds:
             return
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            temporary.replace(self.path)
+        try:
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
         self.last = time.monotonic()
 
 
@@ -73,7 +76,7 @@ def fit(
         clip: largest norm of the gradient; None does not clip.
         callbacks: of Lightning.
         keep: writes checkpoints while it trains. Where its file is there already, the training goes on from it, and ends in the same
-            weights as one that was never stopped; at the end the file is removed.
+            weights as one that was never stopped. Whoever has put the result into safety removes the file.
     """
     if (steps is None) == (epochs is None):
         raise ValueError("give either steps or epochs, not both and not neither.")
@@ -101,8 +104,6 @@ def fit(
             start = keep.path if keep is not None and keep.path.is_file() else None
             loader = Fixed(batches) if isinstance(batches, list | tuple) else batches
             trainer.fit(learner, loader, ckpt_path=start, weights_only=True if start else None)
-            if keep is not None:
-                keep.path.unlink(missing_ok=True)
     finally:
         quiet.setLevel(level)
     return learner.eval()

@@ -62,8 +62,9 @@ class Subject:
 def subject(path: str) -> Subject:
     """A symbol of the catalogue in its tiny form."""
     table = catalogue.contract(path)
+    is_function = table["contract"] == "explainer"  # a method of explanation is the symbol itself, not what it returns
     return Subject(
-        make=lambda: catalogue.tiny(path),
+        make=lambda: catalogue.symbol(path) if is_function else catalogue.tiny(path),
         contract=table["contract"],
         input=table.get("input", "image"),
         export=table.get("export", "no: not asked for"),

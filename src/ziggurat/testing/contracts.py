@@ -4,6 +4,7 @@ from ziggurat.testing.checking import Check
 from ziggurat.testing.estimators import ESTIMATOR
 from ziggurat.testing.learners import LEARNER
 from ziggurat.testing.networks import LAYER, STAGED
+from ziggurat.testing.parts import EXPLAINER, INDEX, SAMPLER
 from ziggurat.testing.vision import DETECTOR, NECK, SEGMENTER
 
 CONTRACTS: dict[str, tuple[Check, ...]] = {
@@ -16,4 +17,7 @@ CONTRACTS: dict[str, tuple[Check, ...]] = {
     "rule": LEARNER,
     "estimator": ESTIMATOR,
     "embedding": ESTIMATOR,
+    "sampler": SAMPLER,
+    "explainer": EXPLAINER,
+    "index": INDEX,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import multiprocessing
 import sys
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -58,6 +59,7 @@ def work(
     """One training, in a child process; an error becomes a sentence in its outcome."""
     import torch
 
+    warnings.simplefilter("ignore")  # what there is to say of the data was said when they were read first
     torch.set_num_threads(threads)
     try:
         outcome, artifact = train_method(parse_method(text), prepare(data), budget, seed, steps=steps, device=device)
@@ -100,6 +102,8 @@ def run_comparison(
     amount = parse_budget(budget)
     if seeds < 1:
         raise ValueError(f"seeds must be 1 or more, got {seeds}.")
+    if threads < 1:
+        raise ValueError(f"threads must be 1 or more, got {threads}.")
     if not methods:
         raise ValueError("name at least one method, for instance mlp or resnet18:stem=cifar.")
     parsed = [parse_method(text) for text in methods]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ BATCH = 256
 def represent(artifact: Artifact, images: torch.Tensor) -> np.ndarray:
     """Representations (n, D) of images (n, C, H, W) in [0, 1]."""
     with torch.inference_mode():
-        parts = [artifact.learner.represent(artifact.prepare(part)).flatten(1) for part in images.split(BATCH)]
+        parts = [
+            artifact.learner.represent(artifact.prepare(part).to(artifact.learner.device)).flatten(1).cpu()
+            for part in images.split(BATCH)
+        ]
     return torch.cat(parts).numpy().astype(np.float32)
 
 
@@ -36,8 +40,14 @@ def embed(artifact: Artifact, data: str | Path, store: str | Path, split: str | 
     vectors = np.concatenate([represent(artifact, samples.inputs(i)) for i in torch.arange(len(samples)).split(BATCH)])
     ids = list(samples.ids) if samples.ids else [f"{samples.name}/{i}" for i in range(len(samples))]
     names = [samples.classes[label] if label >= 0 else None for label in samples.labels.tolist()]
-    memory = Memory.open(store, vectors.shape[1])
-    memory.upsert(ids, vectors, [{"label": name, "data": samples.name} for name in names])
+    fresh = not Path(store).exists()
+    try:
+        memory = Memory.open(store, vectors.shape[1])
+        memory.upsert(ids, vectors, [{"label": name, "data": samples.name} for name in names])
+    except BaseException:
+        if fresh:  # a store that was never filled is not left behind
+            shutil.rmtree(store, ignore_errors=True)
+        raise
     return len(ids)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,9 @@ def export(artifact: Artifact, path: str | Path, format: Literal["onnx", "torch"
     path = Path(path)
     temporary = path.with_name(f".{path.name}.partial")
     dynamic = ({0: torch.export.Dim("batch")},)
+    talk = logging.getLogger("torch.onnx")
+    level = talk.level
+    talk.setLevel(logging.ERROR)  # it lists what it would do if torchvision were here
     try:
         if format == "torch":
             torch.export.save(torch.export.export(network, (x,), dynamic_shapes=dynamic, strict=False), temporary)
@@ -50,5 +54,6 @@ def export(artifact: Artifact, path: str | Path, format: Literal["onnx", "torch"
             raise ValueError(f"the exported network differs from its own output by {difference:.2g}; it was not kept.")
         temporary.replace(path)
     finally:
+        talk.setLevel(level)
         temporary.unlink(missing_ok=True)
     return difference

@@ -69,6 +69,15 @@ def _value(text: str) -> Any:
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
+def contract(name: str) -> str:
+    """Contract of what `build(name)` makes; a name that is called and makes nothing is a function. Unknown names are a `ValueError`."""
+    catalogue.constructor(name)
+    try:
+        return catalogue.contract_of(name)["contract"]
+    except KeyError:  # its result has no contract
+        return "function"
+
+
 def parse_method(text: str) -> Method:
     """`resnet18`, `simsiam/resnet18`, `resnet18:stem=cifar`, `fastrp` … as a `Method`; unknown names are a `ValueError`."""
     path, _, rest = text.partition(":")
@@ -79,12 +88,17 @@ def parse_method(text: str) -> Method:
             raise ValueError(f"the option {pair!r} of {text!r} is not understood; write {path}:key=value,key=value.")
         options[key.strip()] = _value(value.strip())
     learner, slash, name = path.rpartition("/")
-    for part in (learner, name) if slash else (name,):
-        catalogue.constructor(part)
-    if slash and catalogue.contract_of(learner)["contract"] not in ("learner", "rule"):
+    learns = contract(learner) if slash else "learner"
+    if learns not in ("learner", "rule"):
         raise ValueError(f"{learner} is no learner; write learner/network, for instance simsiam/{name}.")
-    if not slash and catalogue.contract_of(name)["contract"] in ("learner", "rule"):
+    made = contract(name)
+    if made in ("learner", "rule"):
         raise ValueError(f"{name} is a learner and needs a network; write for instance {name}/resnet18.")
+    if made not in (("staged",) if slash else ("staged", "embedding")):
+        raise ValueError(
+            f"{name} has the contract {made} and cannot be {f'trained by {learner}' if slash else 'compared by accuracy'}; "
+            f"what can is shown by `ziggurat list --has staged`{'' if slash else ' and `ziggurat list --has embedding`'}."
+        )
     return Method(text, name, learner or "supervised", options)
 
 

@@ -101,14 +101,19 @@ class Unfinished:
         """Takes over what is there; a `ValueError` where there is nothing, or another training."""
         if not self.record.is_file():
             raise ValueError(f"there is nothing to resume at {self.path}; run the same command without --resume.")
-        there = json.loads(self.record.read_text())
+        try:
+            there = json.loads(self.record.read_text())
+        except ValueError:
+            raise ValueError(f"{self.record} is damaged; run the same command without --resume.") from None
         other = [f"{k} {there['about'].get(k)} (now {v})" for k, v in self.about.items() if there["about"].get(k) != v]
         if other:
             raise ValueError(f"the unfinished training at {self.path} had {', '.join(other)}; give the same again.")
         self.steps = int(there["steps"])
 
     def forget(self) -> None:
-        """Removes what is there."""
+        """Removes what is there, and what a checkpoint that was killed while it was written has left."""
+        for cut_off in self.path.parent.glob(f".{self.checkpoint.name}.*"):
+            cut_off.unlink(missing_ok=True)
         self.checkpoint.unlink(missing_ok=True)
         self.record.unlink(missing_ok=True)
 
@@ -201,7 +206,7 @@ def judged(learner: Learner, data: Prepared, batches: Any, seed: int) -> tuple[T
     """(validation labels, predictions, test labels, predictions) by the learner's score; what is tuned is tuned on validation."""
     if data.graph is not None:
         with torch.inference_mode():
-            predicted = learner.predict(*batches.one.inputs).argmax(1)
+            predicted = learner.predict(*batches.one.to(learner.device).inputs).argmax(1).cpu()
         valid, test = data.graph.val_mask, data.graph.test_mask
         return data.graph.y[valid], predicted[valid], data.graph.y[test], predicted[test]
     assert data.parts is not None
