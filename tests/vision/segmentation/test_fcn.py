@@ -137,6 +137,19 @@ def test_any_size_and_learned_parts():
     assert smooth.shape == (1, 1, 4, 4)
 
 
+def test_skips_are_scaled():
+    torch.manual_seed(0)
+    network = FCN8s(2, encoder(), 6, 3, scales=(0.01, 0.0001)).eval()
+    for conv in network.skip_scores:
+        nn.init.normal_(conv.weight)
+    plain = FCN8s(2, network.encoder, 6, 3).eval()
+    plain.load_state_dict(network.state_dict())
+    for conv, scale in zip(plain.skip_scores, (0.01, 0.0001), strict=True):
+        conv.weight.data.mul_(scale)
+    x = torch.rand(1, 3, 40, 50)
+    torch.testing.assert_close(network(x), plain(x))
+
+
 def test_mistakes_are_named():
     with value_error("padding must be"):
         FCN8s(3, encoder(), padding="none")

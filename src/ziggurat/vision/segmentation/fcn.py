@@ -20,8 +20,8 @@ from torch.nn.functional import pad
 from ziggurat.nn.upsampling import BilinearUpsample
 from ziggurat.vision.backbones.vgg import VGG
 
-SCALES = (0.01, 0.0001)
-"""Of the maps of stride 16 and 8 in front of their scores, when all is trained at once."""
+AT_ONCE = (0.01, 0.0001)
+"""Of the maps of stride 16 and 8, when VGG-16 is trained with all skips at once: its activations are that large."""
 CROPS = {32: (19,), 16: (5, 27), 8: (5, 9, 31)}
 """Where the original form, padded by 100, cuts: the fourth map, the third map, the scores of the image."""
 PADDING = 100
@@ -37,6 +37,7 @@ class FCN(nn.Module):
         kernel: of the first of them.
         padding: "same" pads every layer, and images to multiples of 32; "original" pads the image by 100 and cuts.
         dropout: behind both hidden layers.
+        scales: of the maps of stride 16 and 8 in front of their scores; `AT_ONCE` for VGG-16 without normalisation.
 
     Shapes: (B, 3, H, W) -> (B, K, H, W).
     """
@@ -51,6 +52,7 @@ class FCN(nn.Module):
         kernel: int = 7,
         padding: Literal["same", "original"] = "same",
         dropout: float = 0.5,
+        scales: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         super().__init__()
         if padding not in ("same", "original"):
@@ -60,7 +62,7 @@ class FCN(nn.Module):
         if strides[-3:] != (8, 16, 32):  # type: ignore[index]
             raise ValueError(f"the encoder's last stages must have strides 8, 16 and 32, got {strides}.")
         same = padding == "same"
-        self.padding = padding
+        self.padding, self.scales = padding, scales
         self.hidden = nn.Sequential(
             nn.Conv2d(channels[-1], hidden, kernel, padding=kernel // 2 if same else 0),  # type: ignore[index, arg-type]
             nn.ReLU(),
@@ -89,7 +91,7 @@ class FCN(nn.Module):
         scores = self.score(self.hidden(features[-1]))
         for k, (score, up) in enumerate(zip(self.skip_scores, self.ups, strict=True)):
             scores = up(scores)
-            own = score(SCALES[k] * features[-2 - k])
+            own = score(self.scales[k] * features[-2 - k])
             scores = scores + _cut(own, cuts[k], *scores.shape[2:])
         return _cut(self.last(scores), cuts[-1], height, width)
 
