@@ -8,7 +8,8 @@ from PIL import Image
 
 from tests.typecheck import value_error
 from ziggurat.data import load
-from ziggurat.data.files import choose_size, open_image, read_folder, resize
+from ziggurat.data.files import choose_size, read_folder
+from ziggurat.data.pictures import open_image, resize
 from ziggurat.data.loading import channel_stats, splits, stratified
 
 

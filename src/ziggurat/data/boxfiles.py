@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ziggurat.data.boxes import clip_boxes
 from ziggurat.data.datasets import Boxes
-from ziggurat.data.files import PICTURES, open_image
+from ziggurat.data.pictures import PICTURES, open_image
 
 CLASS_FILES = ("classes.txt", "obj.names", "data.yaml")
 
