@@ -9,8 +9,8 @@ from PIL import Image
 from tests.typecheck import value_error
 from ziggurat.data import load
 from ziggurat.data.files import choose_size, read_folder
-from ziggurat.data.pictures import open_image, resize
 from ziggurat.data.loading import channel_stats, splits, stratified
+from ziggurat.data.pictures import open_image, resize
 
 
 def picture(path, size=(40, 48), colour=(200, 30, 30), mode="RGB", **options):

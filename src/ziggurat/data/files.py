@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ziggurat.data.boxfiles import kind_of, read_boxes
 from ziggurat.data.datasets import Images, Table

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import interpolate
 
-from ziggurat.data.files import open_image
+from ziggurat.data.pictures import open_image
 from ziggurat.data.sources import write_atomically
 from ziggurat.explain.saliency import saliency_map
 from ziggurat.workflows.artifact import Artifact
