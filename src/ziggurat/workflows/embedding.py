@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ziggurat.data.pictures import PICTURES, open_image
 from ziggurat.data.loading import load
+from ziggurat.data.pictures import PICTURES, open_image
 from ziggurat.memory.memory import Hits, Memory
 from ziggurat.workflows.artifact import Artifact
 
