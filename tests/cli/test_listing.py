@@ -98,7 +98,7 @@ def test_has(command, fake):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--family", "backbone"], "there is no family 'backbone'; the families are backbones,"),
+        (["--family", "backbone"], "there is no family 'backbone'; the families are "),
         (["--has", "wings"], f"--has takes one of {', '.join(HAS)}, got 'wings'."),
     ],
 )

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 import ziggurat
 from ziggurat.cli import doctoring, main
+from ziggurat.cli.options import say_json
 
 PYTHON = {**os.environ, "PYTHONPATH": str(Path(ziggurat.__file__).parents[1])}
 
@@ -151,6 +153,37 @@ def test_every_verb_has_help_without_colour(verb):
     assert result.exit_code == 0 and "--json" in result.output and "\x1b" not in result.output
 
 
-@pytest.mark.parametrize("verb", ["list", "show", "doctor", "claim"])
-def test_quiet(verb):
-    assert "--quiet" in CliRunner().invoke(main.app, [verb, "--help"], env={"COLUMNS": "200"}).output
+TRAINS = ("compare", "train")
+ON_A_DEVICE = (*TRAINS, "claim", "evaluate", "embed", "search")
+INTO_A_FOLDER = (*TRAINS, "claim", "explain", "export")
+
+
+@pytest.mark.parametrize("verb", sorted(c.name for c in main.app.registered_commands))
+def test_the_options_of_every_verb(verb):
+    shown = CliRunner().invoke(main.app, [verb, "--help"], env={"NO_COLOR": "1", "COLUMNS": "200"}).output
+    options = {option for option in ("--json", "--quiet", "--seed", "--device", "--out") if f"{option} " in shown}
+    wanted = {"--json", "--quiet"}
+    wanted |= {"--seed"} if verb in TRAINS else set()
+    wanted |= {"--device"} if verb in ON_A_DEVICE else set()
+    wanted |= {"--out"} if verb in INTO_A_FOLDER else set()
+    assert options == wanted
+
+
+def test_warnings_are_sentences_and_quiet_has_none(command, monkeypatch):
+    import warnings
+
+    def warns():
+        warnings.warn("1 of 3 files\n were left out.", UserWarning, stacklevel=2)
+        warnings.warn("for authors", FutureWarning, stacklevel=1)
+        raise ValueError("why")
+
+    monkeypatch.setattr(doctoring, "examine", warns)
+    before = warnings.showwarning
+    assert command("doctor")[2].splitlines()[0] == "ziggurat: 1 of 3 files were left out."
+    assert command("doctor", "--quiet")[2] == "ziggurat: why\n"
+    assert warnings.showwarning is before
+
+
+def test_json_has_no_word_for_what_is_not_finite(capsys):
+    say_json([{"mean": float("nan"), "pair": (1.5, float("inf"))}])
+    assert json.loads(capsys.readouterr().out) == [{"mean": None, "pair": [1.5, None]}]

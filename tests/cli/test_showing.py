@@ -37,7 +37,7 @@ def test_show_the_measured_claim(command, fake):
 def test_show_a_variant(command, fake):
     _, out, _ = command("show", "silver")
     assert "silver = partial(Coin, metal='silver')" in out and "variant, src/ziggurat/mint/coin.py" in out
-    assert 'example: ziggurat.build("silver")' in out
+    assert 'example: ziggurat.build("silver", sides=2)' in out
     assert "resnet50 = partial(" in command("show", "resnet50")[1]
 
 
@@ -98,6 +98,12 @@ def test_signatures_are_read_without_import(fake):
     assert record.signature == "Record(size: int, name: str = 'x')" and record.required == ("size",)
     assert plain.signature == "plain(a, /, b, *rest, c, d=1, **more)" and plain.required == ("a", "b", "c")
     assert documented("ziggurat.mint.kinds.LIMIT").signature == "LIMIT"
+    (fake.root / "mint/sizes.py").write_text(
+        "from functools import partial\nclass Net:\n    def __init__(self, a, b, depth, width=1): ...\n"
+        "net18 = partial(Net, 3, depth=18)\nother = partial(print, 3)\n"
+    )
+    assert documented("ziggurat.mint.sizes.net18").required == ("b",)
+    assert documented("ziggurat.mint.sizes.other").required == ()
     assert documented("ziggurat.nn.Staged").path == "nn/staged.py"
     with pytest.raises(ValueError, match=r"kinds.py does not define Nothing"):
         documented("ziggurat.mint.kinds.Nothing")

@@ -40,6 +40,7 @@ def documented(symbol: str, contract: str = "") -> Documented:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if getattr(node, "name", None) == name or any(getattr(target, "id", None) == name for target in targets):
             call, required = signature(node, name)
+            required = required or left_open(node, tree)
             about = ast.get_docstring(tree) or ""
             return Documented(name, contract, call, required, docstring(node), about, relative(path), node.lineno)
     raise ValueError(f"{path} does not define {name}; the catalogue names it as {symbol}.")
@@ -63,6 +64,19 @@ def signature(node: ast.stmt, name: str) -> tuple[str, tuple[str, ...]]:
         call = f"{name}({', '.join(ast.unparse(item) for item in fields)})"
         return call, tuple(ast.unparse(item.target) for item in fields if item.value is None)
     return (f"{name} = {ast.unparse(node.value)}" if isinstance(node, ast.Assign) else name), ()
+
+
+def left_open(node: ast.stmt, tree: ast.Module) -> tuple[str, ...]:
+    """Arguments that `name = partial(Class, …)` still needs, where the class stands in the same file."""
+    value = getattr(node, "value", None)
+    if not isinstance(value, ast.Call) or getattr(value.func, "id", "") != "partial":
+        return ()
+    made, *given = value.args
+    for item in tree.body:
+        if isinstance(item, ast.ClassDef | ast.FunctionDef) and item.name == getattr(made, "id", ""):
+            named = {keyword.arg for keyword in value.keywords}
+            return tuple(argument for argument in signature(item, item.name)[1][len(given) :] if argument not in named)
+    return ()
 
 
 def required(arguments: ast.arguments) -> tuple[str, ...]:
@@ -102,7 +116,9 @@ def example(key: str, name: str, row: dict[str, Any]) -> str:
         module, _, short = row["symbols"][0].rpartition(".")
         return f"from {module} import {short}"
     made = documented(variants[chosen])
-    tiny = row["contracts"].get(made.name, {}).get("tiny", {})
+    copies = {symbol: contract.get("tiny", {}) for symbol, contract in row["contracts"].items()}
+    fits = (values for values in copies.values() if set(made.required) <= set(values))  # of what a variant is made from
+    tiny = copies.get(made.name) or next(fits, {})
     given = [f"{name}={argument(tiny.get(name, ...))}" for name in made.required]
     return f"ziggurat.build({', '.join([repr(chosen), *given])})".replace("'", '"')
 

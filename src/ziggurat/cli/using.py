@@ -34,15 +34,15 @@ def train(
         raise ValueError(
             f"{method} embeds the nodes of one graph and leaves no checkpoint; use it with compare or embed."
         )
-    prepared = prepare(data)
-    check_fit(parsed, prepared.shape, prepared.name)
-    for text in (*prepared.notes, small_image_warning(parsed, prepared.shape)):
-        note(text or "", quiet or not text)
     target = (out or runs_folder()) / checkpoint_name(method, seed)
     keep = Unfinished(target, {"data": data, "method": method, "budget": budget, "seed": seed})
     if resume:
         keep.resume()
-    else:
+    prepared = prepare(data)
+    check_fit(parsed, prepared.shape, prepared.name)
+    for text in (*prepared.notes, small_image_warning(parsed, prepared.shape)):
+        note(text or "", quiet or not text)
+    if not resume:
         keep.forget()
     outcome, artifact = train_method(parsed, prepared, amount, seed, device=device, keep=keep)
     assert artifact is not None

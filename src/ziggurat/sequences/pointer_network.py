@@ -127,7 +127,7 @@ class PointerNetwork(nn.Module):
 
         Arguments:
             beam: sequences that are kept.
-            valid: restricts each step, for example to tours.
+            valid: restricts each step, for example to tours; their probabilities are not rescaled.
             steps: most positions; by default N + 1.
         """
         if beam < 1:
@@ -145,9 +145,9 @@ class PointerNetwork(nn.Module):
         for _ in range(steps):
             read = elements.gather(1, last[:, None, None].expand(-1, 1, x.shape[2]))
             query, (h, c) = self.decoder(read, (h, c))
-            allowed = there if valid is None else there & valid(chosen)
-            logits = self.attention(states, query)[:, 0].masked_fill(~allowed, -torch.inf)
-            step = logits.log_softmax(1).nan_to_num(-torch.inf, neginf=-torch.inf)
+            step = self.attention(states, query)[:, 0].masked_fill(~there, -torch.inf).log_softmax(1)
+            if valid is not None:  # behind the softmax: sequences are ranked by the network's own probability
+                step = step.masked_fill(~valid(chosen), -torch.inf)
             rest = torch.full_like(step, -torch.inf)
             rest[:, 0] = 0
             step = torch.where(done[:, None], rest, step)

@@ -17,7 +17,7 @@ class AttentionSeq2Seq(nn.Module):
 
     Arguments:
         in_features: D, of an element.
-        width: of both LSTMs.
+        width: of both LSTMs and of the embedding of an index.
         dictionary: indices that can be said, 0 for the end and 1 … dictionary for positions.
 
     Shapes: as of `PointerNetwork`, with dictionary + 1 columns whatever the length of the input.
@@ -27,8 +27,8 @@ class AttentionSeq2Seq(nn.Module):
         super().__init__()
         self.dictionary = dictionary
         self.encoder = Encoder(in_features, width)
-        self.embedding = nn.Embedding(dictionary + 2, in_features)
-        self.decoder = nn.LSTM(in_features, width, batch_first=True)
+        self.embedding = nn.Embedding(dictionary + 2, width)
+        self.decoder = nn.LSTM(width, width, batch_first=True)
         self.attention = AdditiveAttention(width)
         self.output = nn.Linear(2 * width, dictionary + 1)
 
@@ -39,6 +39,11 @@ class AttentionSeq2Seq(nn.Module):
         targets: Int64[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T2 K"]:
         mask = check_mask(x, mask)
+        if targets is not None and int(targets.max()) > self.dictionary:
+            raise ValueError(
+                f"targets name index {int(targets.max())}, the dictionary ends at {self.dictionary}; make it as large as "
+                "the longest input."
+            )
         states, state = self.encoder(x, mask)
         start = torch.full((len(x), 1), self.dictionary + 1, device=x.device)
         before = start if targets is None else torch.cat([start, targets[:, :-1].clamp_min(0)], 1)

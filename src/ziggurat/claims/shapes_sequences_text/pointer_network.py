@@ -4,6 +4,9 @@ Measured on sorting, the quick stand-in for convex hulls (their loss stays on it
 in [0, 1], fresh in every step, the answer their positions in ascending order. The pointer network against a sequence to sequence network
 with attention and a fixed dictionary of 20 indices, both of width 96, 2,400 steps of 64 problems, Adam with one cycle up to 5e-3 and
 clipped gradients. Tested on 1,000 problems of 8 numbers and 1,000 of 12, a length never seen.
+
+The rival embeds an index in 96 numbers. A first version embedded it in one, the width of an element here, which held it back: on seed 100
+it solved 0.37 of the problems of 8 numbers, and 0.64 with the full width (the pointer network 0.69). What was measured with it is void.
 """
 
 from __future__ import annotations
@@ -105,6 +108,6 @@ def measure(run: Run) -> Finding:
             at_least("exact answers of 8 numbers, pointer − dictionary", 100 * (exact - other), 30.0, "points"),
             at_least("correct positions of 12 numbers, pointer − dictionary", 100 * longer, 20.0, "points"),
         ),
-        floors=(floor("correct positions of 8 numbers, dictionary", rows[f"dictionary_positions_{SEEN}"], 0.12),),
+        floors=(floor("correct positions of 8 numbers, dictionary", rows[f"dictionary_positions_{SEEN}"], 0.80),),
         measurements=rows,
     )
