@@ -53,7 +53,8 @@ def test_the_degree_acts_on_columns():
     a = dense(graph)
     row, column = np.diag(np.linspace(0.2, 5, 30)), np.diag(np.linspace(0.2, 5, 30))
     model = FastRP(9, (0.0, 1.0), -0.5, sparsity=2.0, random_state=1).fit(graph)
-    hop = model.step_ @ (model.step_ @ model.projection_).toarray()
+    step, projection = model.step_.toarray().astype(float), model.projection_.toarray().astype(float)
+    hop = step @ step @ projection
 
     def finished(x):
         x = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -61,7 +62,7 @@ def test_the_degree_acts_on_columns():
 
     np.testing.assert_allclose(model.embedding_, finished(hop), atol=1e-4)
     np.testing.assert_allclose(finished(row @ hop), finished(hop), atol=1e-9)
-    bent = model.step_ @ (model.step_ @ (column @ model.projection_.toarray()))
+    bent = step @ step @ column @ projection
     assert np.abs(finished(bent) - finished(hop)).max() > 0.1
     plain = FastRP(9, (0.0, 1.0), -0.5, sparsity=2.0, random_state=1).fit(sparse.csr_matrix(a))
     np.testing.assert_allclose(plain.embedding_, model.embedding_, atol=1e-6)

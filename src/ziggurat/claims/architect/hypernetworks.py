@@ -2,8 +2,11 @@
 
 Dynamic, on the Brown corpus as one stream of lower-case characters (a million to train on, 100,000 to test): a HyperLSTM of width 96 with a
 small LSTM of 24 and N_z = 4; an LSTM that is widened until it has at least as many parameters; and the HyperLSTM whose small state is held
-at zero, so that its scales are constant. 700 steps of 64 windows of 50 characters, Adam 2e-3, gradients clipped at 1; every window starts
-from a state of zeros, in the test too. Static, on Fashion-MNIST: two 7×7 convolutions of 16 channels, the second kernel plain or
+at zero, so that its scales are constant. 700 steps of 64 windows of 50 characters, gradients clipped at 1; every window starts from a state
+of zeros, in the test too. Adam at the rate of 6e-3 or 2e-2 that each arm's bits choose on 100,000 characters behind those of the test.
+(A first measurement, at the specification's 2e-3 for all, was void: the LSTM stayed above its floor of 3 bits. HyperLSTM led it by 0.37,
+but that rate was far too low for it: on seed 100 the LSTM has 3.10 bits at 2e-3, 2.83 at 6e-3 and 2.55 at 2e-2, the HyperLSTM 2.61 and
+2.57.) Static, on Fashion-MNIST: two 7×7 convolutions of 16 channels, the second kernel plain or
 generated (N_z = 4), 2 epochs on 20,000 images.
 """
 
@@ -27,20 +30,25 @@ from ziggurat.data.seeds import generator
 from ziggurat.learning.probes import accuracy
 from ziggurat.learning.supervised import Supervised
 from ziggurat.metrics.finding import Finding, at_least, at_most, exactly, floor
-from ziggurat.nn.fitting import fit
+from ziggurat.nn.fitting import Fixed, fit
 from ziggurat.nn.learner import Learner
 from ziggurat.nn.profile import count_parameters
 from ziggurat.nn.recipe import Recipe
 
-TRAIN, TEST, STEPS, BATCH, LENGTH, RATE = 1_000_000, 100_000, 700, 64, 50, 2e-3
+TRAIN, TEST, STEPS, BATCH, LENGTH, RATES = 1_000_000, 100_000, 700, 64, 50, (6e-3, 2e-2)
 WIDTH, SMALL, EMBEDDING, IMAGES, EPOCHS = 96, 24, 4, 20_000, 2
 
 published: dict[int, str] = {}
 notes = Notes(
     scope="One million characters and 700 steps of small networks; the paper trains widths of 1,000 and more on PTB, enwik8 and others.",
-    methodology="Same windows, optimiser and steps; the LSTM has at least as many parameters, and its forget gates start at 1 too.",
+    methodology="Same windows, steps and choice of rates; the LSTM has at least as many parameters, and its forget gates start at 1 too.",
     origin="0.02 and 0.01 bits and 1.5 points are the specification's; the paper's PTB bits are 1.312 (LSTM) and 1.265 (HyperLSTM).",
     easy="A static kernel generator is two linear maps.",
+    why=(
+        "scale",
+        "In 700 steps the lead of the HyperLSTM is one of rates: with the specification's 2e-3 for all it leads by a third of a bit, and with "
+        "the rate that each arm chooses an LSTM of its size is as good. What changing scales add shows, if at all, in longer training.",
+    ),
     hard="The small state must act at the same step; scales start at 0.1 only if their maps have no bias.",
 )
 
@@ -73,7 +81,7 @@ class NextCharacter(Learner):
         return {"next": cross_entropy(logits.transpose(1, 2), batch.target, reduction="none").mean(1)}
 
     def recipe(self) -> Recipe:
-        return Recipe(torch.optim.Adam([p for p in self.parameters() if p.requires_grad], RATE))
+        return Recipe(torch.optim.Adam([p for p in self.parameters() if p.requires_grad], self.lr or RATES[0]))
 
 
 class Windows:
@@ -94,12 +102,12 @@ class Windows:
             yield Batch((rows[:, :-1],), rows[:, 1:], first[:, 0])
 
 
-def stream(text: str) -> tuple[Tensor, Tensor, int]:
-    """Training and test characters as numbers, and how many symbols there are."""
-    text = text.lower()[: TRAIN + TEST]
+def stream(text: str) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Characters to train, test and choose by as numbers, and how many symbols there are."""
+    text = text.lower()[: TRAIN + 2 * TEST]
     symbols = {c: i for i, c in enumerate(sorted(set(text)))}
-    ids = torch.tensor([symbols[c] for c in text])
-    return ids[:TRAIN], ids[TRAIN:], len(symbols)
+    train, test, valid = torch.tensor([symbols[c] for c in text]).split([TRAIN, TEST, TEST])
+    return train, test, valid, len(symbols)
 
 
 @torch.no_grad()
@@ -124,6 +132,14 @@ def lstm(symbols: int, at_least: int) -> Characters:
     with torch.no_grad():
         recurrent.bias_ih_l0[width : 2 * width] = 1.0
     return made
+
+
+def make(arm: str, symbols: int, seed: int) -> Characters:
+    """The network of an arm; the LSTM has at least the HyperLSTM's parameters."""
+    torch.manual_seed(seed)
+    cell = ConstantScales if arm == "constant" else HyperLSTMCell
+    network = Characters(HyperLSTM(cell(symbols, WIDTH, SMALL, EMBEDDING)), WIDTH, symbols)
+    return lstm(symbols, count_parameters(network)) if arm == "lstm" else network
 
 
 class TwoConvolutions(nn.Module):
@@ -151,18 +167,16 @@ class TwoConvolutions(nn.Module):
 
 def one_seed(run: Run, seed: int) -> dict[str, float]:
     """Bits of the three recurrent networks, accuracies of the two convolutional ones."""
-    train, test, symbols = stream(run.data("text_corpus", "brown"))
-    cells = {"hyper": HyperLSTMCell, "constant": ConstantScales}
+    train, test, valid, symbols = stream(run.data("text_corpus", "brown"))
     values: dict[str, float] = {"symbols": float(symbols)}
     for arm in run.progress(("hyper", "constant", "lstm"), "recurrent"):
-        torch.manual_seed(seed)
-        if arm == "lstm":
-            network = lstm(symbols, int(values["hyper_parameters"]))
-        else:
-            network = Characters(HyperLSTM(cells[arm](symbols, WIDTH, SMALL, EMBEDDING)), WIDTH, symbols)
+        best = (math.inf, 0.0, 0.0)
+        for rate in RATES:
+            network = make(arm, symbols, seed)
+            fit(NextCharacter(network, rate), Windows(train, seed), steps=STEPS, seed=seed, clip=1.0)
+            best = min(best, (bits(network.eval(), valid), bits(network, test), rate))
         values[f"{arm}_parameters"] = float(count_parameters(network))
-        fit(NextCharacter(network), Windows(train, seed), steps=STEPS, seed=seed, clip=1.0)
-        values[f"{arm}_bits"] = bits(network.eval(), test)
+        values[f"{arm}_bits"], values[f"{arm}_rate"] = best[1:]
     pictures, looked_at = run.data("fashion_mnist", "train"), run.data("fashion_mnist", "test")
     part = pictures.subset(stratified(pictures.labels, IMAGES / len(pictures), seed)[1])
     for arm, generated in (("plain", False), ("generated", True)):
@@ -199,3 +213,15 @@ def measure(run: Run) -> Finding:
         measurements=rows,
         published={"lstm_bits": 1.312, "hyper_bits": 1.265},
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Bits of the HyperLSTM and the LSTM after three times the steps, at the higher rate, on the first seed."""
+    train, test, _, symbols = stream(run.data("text_corpus", "brown"))
+    values: dict[str, float] = {}
+    for arm in ("hyper", "lstm"):
+        network = make(arm, symbols, run.seeds[0])
+        windows = [batch for seed in (1000, 1001, 1002) for batch in Windows(train, seed)]
+        fit(NextCharacter(network, RATES[1]), Fixed(windows), steps=3 * STEPS, seed=run.seeds[0], clip=1.0)
+        values[f"{arm}_bits_three_times_the_steps"] = bits(network.eval(), test)
+    return values

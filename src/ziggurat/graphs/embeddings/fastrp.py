@@ -93,12 +93,12 @@ class FastRP(BaseEstimator):
         n = edges.shape[0]
         degree = np.asarray(edges.sum(1)).ravel()
         self.step_ = sparse.diags_array(inverse(degree)) @ edges if self.matrix == "transition" else edges
-        self.step_ = sparse.csr_matrix(self.step_)
+        self.step_ = sparse.csr_matrix(self.step_, dtype=np.float32)  # in float64 the products take twice the time
         s = np.sqrt(n) if self.sparsity is None else self.sparsity
         projection = very_sparse_projection(n, self.dimensions, s, self.random_state)
         share = degree / max(degree.sum(), 1e-300)
         scale = np.where(degree > 0, np.power(np.where(degree > 0, share, 1.0), self.beta), 0.0)
-        self.projection_ = sparse.csr_matrix(sparse.diags_array(scale) @ projection)
+        self.projection_ = sparse.csr_matrix(sparse.diags_array(scale) @ projection, dtype=np.float32)
         raw = self._hops(self.step_)
         self.mean_, self.deviation_ = raw.mean(0), raw.std(0)
         self.embedding_ = self._finished(raw)
@@ -113,37 +113,39 @@ class FastRP(BaseEstimator):
             raise ValueError(f"rows must have {self.step_.shape[0]} columns, one a node of fit, got {new.shape[1]}.")
         if self.matrix == "transition":
             new = sparse.csr_matrix(sparse.diags_array(inverse(np.asarray(new.sum(1)).ravel())) @ new)
-        return self._finished(self._hops(new))
+        return self._finished(self._hops(new.astype(np.float32)))
 
     def _hops(self, last: sparse.csr_matrix) -> np.ndarray:
         """Σ_k a_k N_k, or the N_k side by side, where the last of the k steps is `last` (P itself, or the rows of new nodes)."""
-        count = 4 if self.weights is None else len(self.weights)
-        before: Any = self.projection_
+        weights = (1.0,) * 4 if self.weights is None else tuple(self.weights)
         parts: list[np.ndarray] = []
-        total: np.ndarray | None = None
-        for k in range(count):
-            own = last @ before
-            own = own.toarray().astype(np.float32) if sparse.issparse(own) else own
-            if k + 1 < count:
-                before = own if last is self.step_ else self.step_ @ before
-                before = before.toarray().astype(np.float32) if sparse.issparse(before) else before
-            if self.weights is not None and self.weights[k] == 0:
+        total = np.zeros((last.shape[0], self.dimensions), np.float32)
+        before: Any = self.projection_
+        for k, weight in enumerate(weights):
+            own = dense(last @ before)
+            if k + 1 < len(weights):
+                before = own if last is self.step_ else dense(self.step_ @ before)
+            if weight == 0:
                 continue
-            if self.normalize:
-                own = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
+            length = np.sqrt(np.einsum("nd,nd->n", own, own))[:, None] if self.normalize else np.ones((len(own), 1))
+            weighted = own * (weight / np.maximum(length, 1e-12)).astype(np.float32)
             if self.weights is None:
-                parts.append(own)
+                parts.append(weighted)
             else:
-                weighted = np.float32(self.weights[k]) * own
-                total = weighted if total is None else total + weighted
-        if self.weights is None:
-            return np.concatenate(parts, 1)
-        return np.zeros((last.shape[0], self.dimensions), np.float32) if total is None else total
+                total += weighted
+        return np.concatenate(parts, 1) if parts else total
 
     def _finished(self, raw: np.ndarray) -> np.ndarray:
         if not self.standardize:
-            return raw.astype(np.float32)
-        return ((raw - self.mean_) / np.where(self.deviation_ > 0, self.deviation_, 1)).astype(np.float32)
+            return raw
+        raw -= self.mean_
+        raw /= np.where(self.deviation_ > 0, self.deviation_, 1)
+        return raw
+
+
+def dense(product: Any) -> np.ndarray:
+    """A product of sparse matrices as an array; an array as it is."""
+    return product.toarray() if sparse.issparse(product) else product
 
 
 def inverse(x: np.ndarray) -> np.ndarray:
