@@ -13,6 +13,7 @@ from ziggurat.curation import SeTaSampler
 from ziggurat.explain.saliency import saliency_map
 from ziggurat.graphs import GCN
 from ziggurat.learning import Supervised
+from ziggurat.learning.metric.triplet_network import SoftmaxRatioTripletLoss
 from ziggurat.memory import ExactIndex, HNSWIndex
 from ziggurat.nn import MLP, Staged
 from ziggurat.nn.staged import Classifier
@@ -429,6 +430,39 @@ def index(make):
     return Subject(lambda: make(6), "index", name=make.__name__)
 
 
+class WholeMatrix(SoftmaxRatioTripletLoss):
+    def forward(self, embeddings, triplets):
+        return super().forward(embeddings, triplets)[:, None].expand(-1, 3)
+
+
+class Detached(SoftmaxRatioTripletLoss):
+    def forward(self, embeddings, triplets):
+        return super().forward(embeddings, triplets) * embeddings.detach().norm()
+
+
+class Normalising(SoftmaxRatioTripletLoss):
+    def forward(self, embeddings, triplets):
+        with torch.no_grad():
+            embeddings.div_(embeddings.norm())
+        return super().forward(embeddings, triplets)
+
+
+class Overflowing(SoftmaxRatioTripletLoss):
+    def forward(self, embeddings, triplets):
+        a, p, n = (embeddings[triplets[:, i]] for i in range(3))
+        positive, negative = (a - p).norm(dim=1).exp(), (a - n).norm(dim=1).exp()
+        return 2 * (positive / (positive + negative)).square()
+
+
+def objective(make):
+    return Subject(make, "objective", input="embeddings, triplets", name=make.__name__)
+
+
+class Coarse(nn.Conv2d):
+    def __init__(self):
+        super().__init__(3, 2, 3, stride=2, padding=1)
+
+
 BROKEN = [
     ("check_forward", layer(NotFinite)),
     ("check_every_parameter_gets_a_gradient", layer(UnusedParameter)),
@@ -467,6 +501,11 @@ BROKEN = [
     ("check_bad_class_is_refused", explainer(trusting_map)),
     ("check_finds_itself", index(Approximate)),
     ("check_forgets", index(Remembering)),
+    ("check_size_is_kept", Subject(Coarse, "dense", name="Coarse")),
+    ("check_loss_is_a_scalar_or_one_a_row", objective(WholeMatrix)),
+    ("check_gradient_is_the_numerical_one", objective(Detached)),
+    ("check_objective_is_pure", objective(Normalising)),
+    ("check_large_values_stay_finite", objective(Overflowing)),
     ("check_losses_are_scalars_or_one_a_sample", learner(ShapedLoss)),
     ("check_losses_are_pure", learner(ImpureLoss)),
     ("check_every_parameter_learns", learner(ForgottenParameter)),
@@ -497,6 +536,8 @@ SOUND = [
     (Subject(lambda: saliency_map, "explainer", name="saliency_map")),
     (Subject(lambda: ExactIndex(6), "index", name="ExactIndex")),
     (Subject(lambda: HNSWIndex(6), "index", name="HNSWIndex")),
+    (Subject(lambda: nn.Conv2d(3, 2, 3, padding=1), "dense", name="Convolution")),
+    (objective(SoftmaxRatioTripletLoss)),
     (Subject(Wrong, "learner", name="Supervised")),
     (Subject(Mean, "estimator", input="table", name="Mean")),
 ]

@@ -4,8 +4,9 @@ from ziggurat.testing.checking import Check
 from ziggurat.testing.estimators import ESTIMATOR
 from ziggurat.testing.learners import LEARNER
 from ziggurat.testing.networks import LAYER, STAGED
+from ziggurat.testing.objectives import OBJECTIVE
 from ziggurat.testing.parts import EXPLAINER, INDEX, SAMPLER
-from ziggurat.testing.vision import DETECTOR, NECK, SEGMENTER
+from ziggurat.testing.vision import DENSE, DETECTOR, NECK, SEGMENTER
 
 CONTRACTS: dict[str, tuple[Check, ...]] = {
     "staged": STAGED,
@@ -13,8 +14,10 @@ CONTRACTS: dict[str, tuple[Check, ...]] = {
     "neck": NECK,
     "detector": DETECTOR,
     "segmenter": SEGMENTER,
+    "dense": DENSE,
     "learner": LEARNER,
     "rule": LEARNER,
+    "objective": OBJECTIVE,
     "estimator": ESTIMATOR,
     "embedding": ESTIMATOR,
     "sampler": SAMPLER,

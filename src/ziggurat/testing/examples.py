@@ -35,11 +35,14 @@ def example(kind: str, seed: int = 0, batch: int = 2, size: int = 16, channels: 
     """Inputs of a kind, in the order of its contract: `network(*example("image"))`.
 
     Arguments:
-        kind: "image", "video", "pair", "maps", "graph", "hops", "points", "sequence", "set", "table".
+        kind: "image", "video", "pair", "maps", "graph", "hops", "points", "sequence", "set", "table"; of objectives several of
+            "embeddings", "triplets", "logits", "probabilities", "labels", with commas between them.
         batch: samples; a graph has 12 nodes whatever it is.
         size: side of images; length of sequences, sets and clouds.
         channels: of images; width of set elements.
     """
+    if "," in kind:
+        return tuple(x for part in kind.split(",") for x in example(part.strip(), seed, batch, size, channels))
     g = generator(seed, kind)
     if kind == "image":
         return (torch.rand(batch, channels, size, size, generator=g),)
@@ -66,6 +69,16 @@ def example(kind: str, seed: int = 0, batch: int = 2, size: int = 16, channels: 
         return (torch.randn(batch, size, channels, generator=g),)
     if kind == "table":
         return (torch.randn(batch, FEATURES, generator=g),)
+    if kind == "embeddings":
+        return (torch.randn(batch, FEATURES, generator=g),)
+    if kind == "triplets":
+        return (torch.stack([(torch.arange(batch) + i) % batch for i in range(3)], 1),)
+    if kind == "logits":
+        return (torch.randn(batch, CLASSES, generator=g),)
+    if kind == "probabilities":
+        return (torch.randn(batch, CLASSES, generator=g).softmax(1),)
+    if kind == "labels":
+        return (torch.arange(batch) % CLASSES,)
     raise ValueError(f"there is no example of the kind {kind!r}.")
 
 

@@ -152,7 +152,7 @@ def check_weight_counts(s: Subject) -> Skip | None:
         return Skip(Reason.NO_BATCH)
     batch.weight = torch.zeros(len(batch)).index_fill(0, torch.tensor([0]), 1.0)
     want = sum(float(v[0].detach()) for v in terms.values())
-    got = float(learner.total(terms, batch))
+    got = float(learner.total(terms, batch).detach())
     assert math.isclose(got, want, rel_tol=1e-4, abs_tol=1e-5), "batch.weight is not respected"
     return None
 

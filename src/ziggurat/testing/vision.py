@@ -1,4 +1,4 @@
-"""Checks of necks, detectors and segmenters."""
+"""Checks of necks, dense networks, segmenters and detectors."""
 
 from __future__ import annotations
 
@@ -39,6 +39,22 @@ def check_every_pixel_gets_scores(s: Subject) -> None:
         )
         classes.add(scores.shape[1])
     assert len(classes) == 1, "the number of classes depends on the size of the image"
+
+
+def check_size_is_kept(s: Subject) -> None:
+    """A dense network gives maps at the size of the image, odd or even; in training also a list of maps, coarse to fine."""
+    network = build(s)
+    for height, width in ((64, 64), (HEIGHT, WIDTH), (33, 96)):
+        images = [torch.rand(2, 3, height, width) for _ in inputs(s)]
+        value = network.eval()(*images)
+        assert isinstance(value, Tensor) and value.shape[2:] == (height, width), (
+            f"an image of {height}×{width} gives {[tuple(v.shape) for v in outputs(value)]}"
+        )
+        maps = outputs(network.train()(*images))
+        sizes = [tuple(m.shape[2:]) for m in maps]
+        assert all(m.ndim == 4 for m in maps) and sizes == sorted(sizes), (
+            f"training gives maps of {sizes}, not coarse to fine"
+        )
 
 
 # Detectors
@@ -140,6 +156,7 @@ def check_bad_targets_are_refused(s: Subject) -> None:
 
 
 NECK = (*LAYER, check_levels_tell_the_truth)
+DENSE = (*LAYER, check_size_is_kept)
 SEGMENTER = (*LAYER, check_every_pixel_gets_scores)
 DETECTOR = (
     check_losses_of_a_detector,

@@ -3,10 +3,10 @@
 Dynamic, on the Brown corpus as one stream of lower-case characters (a million to train on, 100,000 to test): a HyperLSTM of width 96 with a
 small LSTM of 24 and N_z = 4; an LSTM that is widened until it has at least as many parameters; and the HyperLSTM whose small state is held
 at zero, so that its scales are constant. 700 steps of 64 windows of 50 characters, gradients clipped at 1; every window starts from a state
-of zeros, in the test too. Adam at the rate of 6e-3 or 2e-2 that each arm's bits choose on 100,000 characters behind those of the test.
+of zeros, in the test too. Adam at the rate of 2e-2 or 5e-2 that each arm's bits choose on 100,000 characters behind those of the test.
 (A first measurement, at the specification's 2e-3 for all, was void: the LSTM stayed above its floor of 3 bits. HyperLSTM led it by 0.37,
-but that rate was far too low for it: on seed 100 the LSTM has 3.10 bits at 2e-3, 2.83 at 6e-3 and 2.55 at 2e-2, the HyperLSTM 2.61 and
-2.57.) Static, on Fashion-MNIST: two 7×7 convolutions of 16 channels, the second kernel plain or
+but that rate was far too low for it: on seed 100 the LSTM has 3.10 bits at 2e-3, 2.83 at 6e-3, 2.55 at 2e-2 and 2.52 at 5e-2, the HyperLSTM
+2.61 at 6e-3 and 2.57 at 2e-2.) Static, on Fashion-MNIST: two 7×7 convolutions of 16 channels, the second kernel plain or
 generated (N_z = 4), 2 epochs on 20,000 images.
 """
 
@@ -35,7 +35,7 @@ from ziggurat.nn.learner import Learner
 from ziggurat.nn.profile import count_parameters
 from ziggurat.nn.recipe import Recipe
 
-TRAIN, TEST, STEPS, BATCH, LENGTH, RATES = 1_000_000, 100_000, 700, 64, 50, (6e-3, 2e-2)
+TRAIN, TEST, STEPS, BATCH, LENGTH, RATES = 1_000_000, 100_000, 700, 64, 50, (2e-2, 5e-2)
 WIDTH, SMALL, EMBEDDING, IMAGES, EPOCHS = 96, 24, 4, 20_000, 2
 
 published: dict[int, str] = {}
@@ -46,8 +46,8 @@ notes = Notes(
     easy="A static kernel generator is two linear maps.",
     why=(
         "scale",
-        "In 700 steps the lead of the HyperLSTM is one of rates: with the specification's 2e-3 for all it leads by a third of a bit, and with "
-        "the rate that each arm chooses an LSTM of its size is as good. What changing scales add shows, if at all, in longer training.",
+        "In 700 steps the lead of the HyperLSTM is one of rates: with 2e-3 for all it leads by a third of a bit, and with the rate that "
+        "each arm chooses an LSTM of its size is as good. What changing scales add shows, if at all, in longer training.",
     ),
     hard="The small state must act at the same step; scales start at 0.1 only if their maps have no bias.",
 )
@@ -216,12 +216,12 @@ def measure(run: Run) -> Finding:
 
 
 def support(run: Run) -> dict[str, float]:
-    """Bits of the HyperLSTM and the LSTM after three times the steps, at the higher rate, on the first seed."""
+    """Bits of the HyperLSTM and the LSTM after three times the steps, at the lower rate, on the first seed."""
     train, test, _, symbols = stream(run.data("text_corpus", "brown"))
     values: dict[str, float] = {}
     for arm in ("hyper", "lstm"):
         network = make(arm, symbols, run.seeds[0])
         windows = [batch for seed in (1000, 1001, 1002) for batch in Windows(train, seed)]
-        fit(NextCharacter(network, RATES[1]), Fixed(windows), steps=3 * STEPS, seed=run.seeds[0], clip=1.0)
+        fit(NextCharacter(network, RATES[0]), Fixed(windows), steps=3 * STEPS, seed=run.seeds[0], clip=1.0)
         values[f"{arm}_bits_three_times_the_steps"] = bits(network.eval(), test)
     return values
