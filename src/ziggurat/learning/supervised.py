@@ -15,7 +15,8 @@ class Supervised(Learner):
     """Trains any classifier by cross-entropy, one value a sample.
 
     A network that has a `recipe(lr)` of its own (its paper's optimiser) is trained with it; otherwise AdamW with a short
-    warm-up and a cosine, which does well on most networks without tuning.
+    warm-up and a cosine, which does well on most networks without tuning. A network with an auxiliary head, that is a method
+    `auxiliary(features) -> logits` and an `auxiliary_weight` above 0, is also trained through it; its value is a term of its own.
 
     Arguments:
         network: a classifier.
@@ -31,9 +32,18 @@ class Supervised(Learner):
         self.label_smoothing, self.weight_decay = label_smoothing, weight_decay
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        logits = batch.pick(self.network(*batch.inputs))
-        loss = cross_entropy(logits, batch.target, reduction="none", label_smoothing=self.label_smoothing)
-        return {"cross_entropy": loss}
+        weight = getattr(self.network, "auxiliary_weight", 0.0)
+        if not weight:
+            return {"cross_entropy": self.loss(self.network(*batch.inputs), batch)}
+        features = self.network.forward_features(*batch.inputs)  # type: ignore[operator]
+        return {
+            "cross_entropy": self.loss(self.network.forward_head(features), batch),  # type: ignore[operator]
+            "auxiliary": weight * self.loss(self.network.auxiliary(features), batch),  # type: ignore[operator]
+        }
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy, one value a sample."""
+        return cross_entropy(batch.pick(logits), batch.target, reduction="none", label_smoothing=self.label_smoothing)
 
     def recipe(self) -> Recipe:
         own = getattr(self.network, "recipe", None)

@@ -15,29 +15,34 @@ Activation = Callable[[], nn.Module]
 class ConvNormAct(nn.Sequential):
     """Convolution without bias, then normalisation, then activation; `None` leaves the last or both out.
 
-    Padding keeps the size at stride 1. Parameters are named `conv` and `norm`. A convolution without normalisation has a bias.
+    Parameters are named `conv` and `norm`. A convolution without normalisation has a bias.
 
     Arguments:
+        kernel: a side, or (height, width) of a factorised convolution such as (1, 7).
         stride, dilation, groups: of the convolution.
+        padding: None keeps the size at stride 1; 0 is the "valid" of other frameworks.
         norm: makes the normalisation of a width (default: batch normalisation).
         act: makes the activation (default: ReLU).
 
-    Shapes: (B, in_channels, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride)).
+    Shapes: (B, in_channels, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride)), with the default padding.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel: int = 3,
+        kernel: int | tuple[int, int] = 3,
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
         norm: Norm | None = nn.BatchNorm2d,
         act: Activation | None = nn.ReLU,
+        padding: int | tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        padding = (kernel - 1) // 2 * dilation
+        if padding is None:
+            height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+            padding = ((height - 1) // 2 * dilation, (width - 1) // 2 * dilation)
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=norm is None)
         if norm is not None:
             self.norm = norm(out_channels)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Staged(nn.Module):
@@ -26,6 +27,9 @@ class Staged(nn.Module):
         channels: width of each stage's representation; networks of images also set `strides`, relative to the input.
         num_features: width of the vector before the classifier.
         sequential: stem, stage 1, stage 2 … called in order equal `forward_features` (checked by `check_staged`).
+        smallest: side of the smallest image that the network takes.
+        checkpointing: set it to True to keep only what lies between the stages while training, and to compute the rest again for the
+            backward pass: less memory for a third more time. (Batch normalisation then sees each batch twice.)
     """
 
     input: ClassVar[str] = "image"
@@ -36,15 +40,33 @@ class Staged(nn.Module):
     strides: tuple[int, ...] | None = None
     num_features: int
     sequential: bool = True
+    smallest: int = 1
+    checkpointing: bool = False
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """The representation after each stage, first to last."""
+        self.check_size(x)
         x = self.stem(x)
         features = []
         for stage in self.stages:
-            x = stage(x)
+            x = self.run(stage, x)
             features.append(x)
         return features
+
+    def run(self, part: nn.Module, *inputs: Any) -> Any:
+        """Calls a stage, with `checkpointing` so that nothing inside it is kept for the backward pass."""
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(part, *inputs, use_reentrant=False)
+        return part(*inputs)
+
+    def check_size(self, x: Tensor) -> None:
+        """A `ValueError` for images that are smaller than the network takes."""
+        if self.smallest > 1 and min(x.shape[-2:]) < self.smallest:
+            height, width = x.shape[-2:]
+            raise ValueError(
+                f"{type(self).__name__} takes images of {self.smallest} pixels or more, got {height}×{width}; enlarge them, or "
+                "build a variant for small images."
+            )
 
     def forward_head(self, features: list[Tensor], pre_logits: bool = False) -> Tensor:
         """Logits (B, K), or with `pre_logits` the vector (B, num_features) before the classifier."""
