@@ -157,3 +157,26 @@ def measure(run: Run) -> Finding:
         floors=(floor("all samples", rows["full_test"], 0.80),),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """All samples, SeTa with α = 0.7 and a random draw of as many, with right labels only, on seed 100."""
+    seed, train, test = 100, run.data("fashion_mnist", "train"), run.data("fashion_mnist", "test")
+    part = train.subset(stratified(train.labels, IMAGES / len(train), seed)[1])
+    looked_at = test.subset(stratified(test.labels, TEST / len(test), seed)[1])
+    shifted = redundant(part, seed)
+    clean = Images(shifted.images, part.labels.repeat(COPIES), part.classes, "clean")
+    n, found, visits = len(clean), {}, 0
+    for name in run.progress(("full", "seta", "random"), "right labels"):
+        sampler: PruningSampler = {
+            "full": lambda: PruningSampler(n, EPOCHS, seed),
+            "seta": lambda: SeTaSampler(n, EPOCHS, window=0.7, seed=seed),
+            "random": lambda visits=visits: RandomPruningSampler(n, EPOCHS, visits, seed),
+        }[name]()
+        torch.manual_seed(seed)
+        learner = ByEpoch(network(), lr=3e-3)
+        loader = feed(clean, learner.feed, BATCH, seed, order=sampler)
+        fit(learner, loader, epochs=EPOCHS, seed=seed, callbacks=[Scores(sampler)])
+        found[f"{name}_test_right_labels"] = accuracy(learner, looked_at)
+        visits = round((1 - sampler.saved) * n)
+    return found
