@@ -109,3 +109,14 @@ def test_signatures_are_read_without_import(fake):
         documented("ziggurat.mint.kinds.Nothing")
     with pytest.raises(ValueError, match=r"no symbol of this installation"):
         documented("ziggurat.nowhere.Nothing")
+
+
+def test_what_a_network_costs(command):
+    lines = command("show", "resnet50", "--cost")[1].splitlines()
+    assert lines[-1] == "resnet50: 25,557,032 parameters, 4,089,184,256 multiply-accumulates for an image of 224×224"
+    assert lines[0].split() == ["stem.0.conv", "Conv2d", "64×112×112", "9,408", "118,013,952"]
+    table = json.loads(command("show", "cifar_resnet20", "--cost", "--size", "32", "--json")[1])
+    assert sum(layer["macs"] for layer in table["layers"]) == table["macs"] == 40_551_040
+    assert sum(layer["parameters"] for layer in table["layers"]) == table["parameters"] == 269_722
+    code, _, err = command("show", "sgc", "--cost")
+    assert code == 2 and "no network of images" in err

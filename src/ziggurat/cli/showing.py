@@ -131,6 +131,8 @@ def argument(value: Any) -> str:
 def show(
     name: Annotated[str, typer.Argument(help="A paper, a baseline, or one of their variants.")],
     bibtex_: Annotated[bool, typer.Option("--bibtex", help="Only the BibTeX entry.")] = False,
+    cost: Annotated[bool, typer.Option("--cost", help="Only what a network of images costs, layer by layer.")] = False,
+    size: Annotated[int, typer.Option("--size", help="With --cost: side of the square image.")] = 224,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -142,6 +144,9 @@ def show(
     key, row = catalogue.owner(name), catalogue.row(name)
     if bibtex_:
         say(bibtex(key, row))
+        return
+    if cost:
+        show_cost(name, size, json)
         return
     symbols = [documented(path, row["contracts"][path.rpartition(".")[2]]["contract"]) for path in row["symbols"]]
     variant = row.get("variants", {}).get(name)
@@ -180,3 +185,33 @@ def show_symbol(symbol: Documented) -> None:
     say(f"    {symbol.contract}, src/ziggurat/{symbol.path}:{symbol.line}\n")
     if symbol.docstring:
         say(textwrap.indent(symbol.docstring, "    ") + "\n")
+
+
+def show_cost(name: str, size: int, json: bool) -> None:
+    """Parameters and multiply-accumulates of a network of images, as a whole and layer by layer; nothing is allocated for it."""
+    import torch
+
+    from ziggurat import catalogue
+    from ziggurat.nn.profile import count_parameters, layer_costs, macs
+
+    if size < 1:
+        raise ValueError(f"--size must be a number of pixels, got {size}.")
+    table = catalogue.contract_of(name)
+    if table["contract"] not in ("staged", "segmenter", "dense") or table.get("input", "image") != "image":
+        raise ValueError(
+            f"{name} is no network of images, so it has no cost for an image; name a variant such as resnet50."
+        )
+    with torch.device("meta"):
+        network, image = catalogue.build(name), torch.empty(1, 3, size, size)
+    layers = layer_costs(network, image)
+    whole = {"name": name, "size": size, "parameters": count_parameters(network), "macs": macs(network, image)}
+    if json:
+        say_json({**whole, "layers": [asdict(layer) for layer in layers]})
+        return
+    width = max(len(layer.name) for layer in layers)
+    for layer in layers:
+        shape = "×".join(map(str, layer.shape[1:]))
+        say(f"{layer.name:{width}}  {layer.kind:20}{shape:>16}{layer.parameters:>13,}{layer.macs:>16,}")
+    say(
+        f"{name}: {whole['parameters']:,} parameters, {whole['macs']:,} multiply-accumulates for an image of {size}×{size}"
+    )

@@ -31,6 +31,50 @@ def macs(module: nn.Module, *inputs: Any) -> int:
     return counter.get_total_flops() // 2
 
 
+@dataclass(frozen=True)
+class LayerCost:
+    """A layer as it runs: its name, its kind, the shape of its output, its parameters and its multiply-accumulates."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+
+
+def layer_costs(module: nn.Module, *inputs: Any) -> list[LayerCost]:
+    """Every layer (module without modules inside) that a forward pass runs, in order; works on the meta device too.
+
+    What a network computes between its layers, such as the products of attention, is in no layer: `macs` counts it.
+    """
+    rows: list[LayerCost] = []
+    counter = FlopCounterMode(display=False)
+    before: dict[str, int] = {}
+
+    def enter(name: str) -> None:
+        before[name] = counter.get_total_flops()
+
+    def leave(name: str, part: nn.Module, output: Any) -> None:
+        spent = (counter.get_total_flops() - before[name]) // 2
+        shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+        rows.append(LayerCost(name, type(part).__name__, shape, count_parameters(part), spent))
+
+    handles = []
+    for name, part in module.named_modules():
+        if not list(part.children()):
+            handles.append(part.register_forward_pre_hook(lambda *_, name=name: enter(name)))
+            handles.append(part.register_forward_hook(lambda p, _, y, name=name: leave(name, p, y)))
+    was_training = module.training
+    try:
+        with torch.no_grad(), counter:
+            module.eval()(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+        module.train(was_training)
+    return rows
+
+
 @dataclass
 class SavedBytes:
     """Bytes of tensors held for backward: `now` and the highest value so far, `peak`."""
