@@ -3,8 +3,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -187,3 +189,21 @@ def test_warnings_are_sentences_and_quiet_has_none(command, monkeypatch):
 def test_json_has_no_word_for_what_is_not_finite(capsys):
     say_json([{"mean": float("nan"), "pair": (1.5, float("inf"))}])
     assert json.loads(capsys.readouterr().out) == [{"mean": None, "pair": [1.5, None]}]
+
+
+def test_no_training_goes_on_after_its_command_was_killed(tmp_path):
+    process = start(RUN, "compare", "digits", "mlp", "--budget", "100000steps", "--seeds", "1", "--out", str(tmp_path))
+    parent, deadline = psutil.Process(process.pid), time.monotonic() + 240
+    everyone: list[psutil.Process] = []
+    try:
+        while not any(p.ppid() != parent.pid and p.cpu_times().user > 1 for p in everyone):
+            assert time.monotonic() < deadline, "the training never began"
+            time.sleep(0.2)
+            everyone = parent.children(recursive=True)
+    finally:
+        process.kill()
+        _, alive = psutil.wait_procs(everyone, timeout=20)
+        for left in alive:
+            left.kill()
+        process.communicate()
+    assert not alive

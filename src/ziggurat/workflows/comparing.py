@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import multiprocessing
+import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -71,11 +73,23 @@ def work(
         return Outcome(text, seed, error=f"{type(error).__name__}: {sentence}")
 
 
+def end_with_parent() -> None:
+    """Ends this process when the one that asked for it is gone, whatever killed it: nobody is left to take the result."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def wait() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+
 def in_child(*arguments: Any) -> Outcome:
     """`work` in a fresh child of the fork server; a child that dies is an outcome with a sentence."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ziggurat.workflows.training"])
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent) as pool:
         try:
             return pool.submit(work, *arguments).result()
         except BrokenProcessPool:
