@@ -2,9 +2,9 @@
 
 import torch
 
-from benchmarks import embeddings, graphs, inference, search
+from benchmarks import backbones, embeddings, graphs, inference, search
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for part in (graphs, embeddings, inference, search):
+    for part in (graphs, embeddings, inference, search, backbones):
         part.main()
