@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -36,16 +37,20 @@ def export(artifact: Artifact, path: str | Path, format: Literal["onnx", "torch"
     level = talk.level
     talk.setLevel(logging.ERROR)  # it lists what it would do if torchvision were here
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's exporter warns of its own internals
+            if format == "torch":
+                torch.export.save(torch.export.export(network, (x,), dynamic_shapes=dynamic, strict=False), temporary)
+            else:
+                torch.onnx.export(
+                    network, (x,), temporary, dynamic_shapes=dynamic, dynamo=True, verbose=False, external_data=False
+                )
         if format == "torch":
-            torch.export.save(torch.export.export(network, (x,), dynamic_shapes=dynamic, strict=False), temporary)
             with torch.inference_mode():
                 got = torch.export.load(temporary).module()(other)
         else:
             import onnxruntime
 
-            torch.onnx.export(
-                network, (x,), temporary, dynamic_shapes=dynamic, dynamo=True, verbose=False, external_data=False
-            )
             session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
             got = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: other.numpy()})[0])
         with torch.inference_mode():
