@@ -23,7 +23,17 @@ BACKBONES = [
     for path in row["symbols"]
     if catalogue.contract(path)["contract"] == "staged" and catalogue.contract(path)["input"] == "image"
 ]
-SEQUENTIAL = [path for path in BACKBONES if catalogue.tiny(path).sequential]
+
+
+def hands_on_maps(path):
+    """Whether it is sequential, and what its stages hand on is one tensor: what local rules take."""
+    network = catalogue.tiny(path).eval()
+    if not network.sequential:
+        return False
+    x = network.stem(images(path))
+    return isinstance(x, torch.Tensor) and all(isinstance(x := stage(x), torch.Tensor) for stage in network.stages)
+
+
 RATES = (0.1, 0.01, 1e-3, 1e-4)
 
 
@@ -43,6 +53,9 @@ def size(path):
 def images(path, seed=0):
     g = torch.Generator().manual_seed(seed)
     return torch.rand(2, 3, size(path), size(path), generator=g)
+
+
+SEQUENTIAL = [path for path in BACKBONES if hands_on_maps(path)]
 
 
 def lowered(learner, batch):

@@ -89,6 +89,7 @@ class Learner(LightningModule):
         torch.manual_seed(derive(self.seed, "step", self.trainer.global_step, self.trainer.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        self._batch = batch
         terms = self.losses(batch)
         self.check_finite(terms, batch)
         total = self.total(terms, batch)
@@ -111,9 +112,16 @@ class Learner(LightningModule):
         if len(terms) > 1:
             self.log_dict({f"loss/{k}": v.detach().mean() for k, v in terms.items()}, batch_size=len(batch))
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        """The step, and at once what follows it: a checkpoint that a callback writes behind the batch then holds both."""
+        super().optimizer_step(*arguments, **named)
         with torch.no_grad():
-            self.after_step(batch)
+            self.after_step(self._batch)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if not self.automatic_optimization:
+            with torch.no_grad():
+                self.after_step(batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         terms = self.losses(batch)

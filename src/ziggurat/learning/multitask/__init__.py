@@ -1,0 +1,1 @@
+"""One network for several domains or tasks."""
