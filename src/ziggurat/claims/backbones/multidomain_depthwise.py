@@ -33,6 +33,7 @@ RATES = {"pointwise": 1e-2, "depthwise": 1e-2, "convolutions": 3e-2, "all": 3e-2
 """What is shared -> rate."""
 Part = tuple[Images, Images]
 
+published: dict[int, str] = {}
 notes = Notes(
     scope="One base and three small domains; the paper adds nine to ImageNet and scores by the Visual Decathlon.",
     methodology="Every arm starts from the same base network and has equal images and steps on each domain, at its own rate.",

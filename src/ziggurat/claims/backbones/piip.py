@@ -36,6 +36,7 @@ TRAIN, TEST, SIZE, CELL, CLASSES, BATCH, EPOCHS = 3_000, 600, 64, 8, 11, 32, 4
 DEPTH, SIZES, INVERTED, ORDINARY, SINGLE = 4, (32, 64), (64, 24), (28, 40), 48
 RATES = {"single": 3e-3, "piip": 3e-3, "silent": 3e-3, "ordinary": 3e-3}
 
+published: dict[int, str] = {}
 notes = Notes(
     scope="Small scenes and transformers from scratch; the paper's are pretrained, on COCO and ADE20K.",
     methodology="Equal scenes, steps and augmentation; no arm has fewer multiply-accumulates than the pyramid.",
