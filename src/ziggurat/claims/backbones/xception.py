@@ -1,6 +1,6 @@
 """Xception: at equal parameters the more the channels are filtered apart the better, and nothing should stand between the two steps.
 
-Measured on CIFAR-10 (8,000 training and 4,000 test images of its test part): two ordinary convolutions of stride 2, three blocks of width
+Measured on CIFAR-10 (8,000 training and 4,000 test images): two ordinary convolutions of stride 2, three blocks of width
 48, one that strides, two of width 96, a last convolution, and the classifier; two convolutions a block. Arms: separable convolutions; a 1×1
 and then four towers, or one, their widths set so that the parameters agree within 3 %; a ReLU, or an ELU, between the two steps of the
 separable ones. 3 epochs, AdamW at a rate that was chosen on validation images of seed 100.
