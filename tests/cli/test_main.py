@@ -25,7 +25,13 @@ def start(code, *words, **options):
         stderr=subprocess.PIPE,
         text=True,
         env={**PYTHON, **options},
+        preexec_fn=hear_interrupts,
     )
+
+
+def hear_interrupts():
+    """What starts in the background of a shell inherits that SIGINT is ignored; the command as a person starts it does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 RUN = "from ziggurat.cli.main import run; run()"
