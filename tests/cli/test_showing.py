@@ -120,3 +120,15 @@ def test_what_a_network_costs(command):
     assert sum(layer["parameters"] for layer in table["layers"]) == table["parameters"] == 269_722
     code, _, err = command("show", "sgc", "--cost")
     assert code == 2 and "no network of images" in err
+
+
+def test_show_draws_what_was_measured_along_an_axis(command, tmp_path):
+    assert command("show", "resnet", "--curve", str(tmp_path / "depth.png")) == (0, f"{tmp_path / 'depth.png'}\n", "")
+    assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
+    assert "to look at: ziggurat show resnet --curve resnet.png" in command("show", "resnet")[1]
+    for name, path, wrong in (
+        ("seta", tmp_path / "x.png", "seta was not measured along an axis; its numbers: ziggurat show seta"),
+        ("resnet", tmp_path / "x.bmp", f"{tmp_path / 'x.bmp'} must end in one of .png, .svg, .pdf."),
+    ):
+        code, out, err = command("show", name, "--curve", str(path))
+        assert (code, out) == (2, "") and wrong in err and not path.exists()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ziggurat.catalogue import translate
-from ziggurat.vision.backbones.inception_v3 import KEYS, InceptionV3
+from ziggurat.vision.backbones.inception.inception_v3 import KEYS, InceptionV3
 
 torchvision = pytest.importorskip("torchvision", reason="peer: torchvision is absent")
 

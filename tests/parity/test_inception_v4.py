@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ziggurat.catalogue import translate
-from ziggurat.vision.backbones import inception_resnet, inception_v4
+from ziggurat.vision.backbones.inception import inception_resnet, inception_v4
 
 timm = pytest.importorskip("timm", reason="peer: timm is absent")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import textwrap
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -133,6 +134,9 @@ def show(
     bibtex_: Annotated[bool, typer.Option("--bibtex", help="Only the BibTeX entry.")] = False,
     cost: Annotated[bool, typer.Option("--cost", help="Only what a network of images costs, layer by layer.")] = False,
     size: Annotated[int, typer.Option("--size", help="With --cost: side of the square image.")] = 224,
+    curve: Annotated[
+        Path | None, typer.Option("--curve", help="Draw what was measured into this PNG, SVG or PDF.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -147,6 +151,9 @@ def show(
         return
     if cost:
         show_cost(name, size, json)
+        return
+    if curve is not None:
+        draw(key, row, curve)
         return
     symbols = [documented(path, row["contracts"][path.rpartition(".")[2]]["contract"]) for path in row["symbols"]]
     variant = row.get("variants", {}).get(name)
@@ -173,10 +180,25 @@ def show(
         from ziggurat.cli.claiming import show_record
 
         show_record(record)
+        if "curve" in row:
+            say(f"to look at: ziggurat show {key} --curve {key}.png")
         for path in changed(record, "own"):
             note(f"stale: {path} has changed since; measure again: ziggurat claim {key}", quiet)
     elif has_experiment(key):
         say(f"Not measured yet: ziggurat claim {key}")
+
+
+def draw(key: str, row: dict[str, Any], path: Path) -> None:
+    """Draws the curve of a paper that was measured along depth, width or cost."""
+    from ziggurat.claims.ledger import read
+    from ziggurat.report.curve import draw_curve
+
+    if "curve" not in row:
+        raise ValueError(f"{key} was not measured along an axis; its numbers: ziggurat show {key}")
+    record = read(key)
+    if not record:
+        raise ValueError(f"{key} has no record yet; measure it: ziggurat claim {key}")
+    say(str(draw_curve(row["curve"], record, path)))
 
 
 def show_symbol(symbol: Documented) -> None:

@@ -121,10 +121,5 @@ class BatchFormed(Supervised):
     def recipe(self) -> Recipe:
         """The network's, or the other learner's; what it leaves out of the layer is added to it."""
         recipe = super().recipe()
-        known = {id(p) for group in recipe.optimizer.param_groups for p in group["params"]}
-        added = [p for p in self.layer.parameters() if id(p) not in known]
-        if added:
-            recipe.optimizer.add_param_group({"params": added})
-            if not callable(recipe.schedule):
-                recipe.schedule = [*recipe.schedule, recipe.schedule[-1]]
+        recipe.add(self.layer.parameters())
         return recipe

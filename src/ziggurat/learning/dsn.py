@@ -158,12 +158,7 @@ class DeeplySupervised(Supervised):
     def recipe(self) -> Recipe:
         """The network's, to which the companions are added, or that of `Supervised`."""
         recipe = super().recipe()
-        known = {id(p) for group in recipe.optimizer.param_groups for p in group["params"]}
-        added = [p for p in self.companions.parameters() if id(p) not in known]
-        if added:
-            recipe.optimizer.add_param_group({"params": added})
-            if not callable(recipe.schedule):
-                recipe.schedule = [*recipe.schedule, recipe.schedule[-1]]
+        recipe.add(self.companions.parameters())
         return recipe
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn import Parameter
 
 Schedule = Callable[[float], float]
 
@@ -42,3 +43,12 @@ class Recipe:
 
     optimizer: torch.optim.Optimizer
     schedule: Schedule | Sequence[Schedule] = constant
+
+    def add(self, parameters: Iterable[Parameter]) -> None:
+        """Trains these too, those it has already left out, by the options of the optimiser and the schedule of the last group."""
+        known = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        added = [p for p in parameters if id(p) not in known]
+        if added:
+            self.optimizer.add_param_group({"params": added})
+            if not callable(self.schedule):
+                self.schedule = [*self.schedule, self.schedule[-1]]

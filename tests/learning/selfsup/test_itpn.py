@@ -7,8 +7,8 @@ from ziggurat.data import Batch, Images, feed
 from ziggurat.learning.selfsup.itpn import IntegralPretraining, unit_pixels
 from ziggurat.nn import fit
 from ziggurat.nn.masking import random_masking
-from ziggurat.vision.backbones.hivit import ITPN, HiViT
 from ziggurat.vision.backbones.resnet import cifar_resnet
+from ziggurat.vision.backbones.transformers.hivit import ITPN, HiViT
 
 
 def learner(**options):

@@ -104,6 +104,17 @@ def test_blocks_start_as_their_shortcut_so_that_depth_does_not_change_the_scale(
     assert 0.2 < float(last[1] / last[0]) < 5
 
 
+def test_initial_weights_are_the_official_ones():
+    """There every 1×1×1 convolution, our linear layers of gates and head too, starts by Kaiming's rule; only the classifier does not."""
+    torch.manual_seed(0)
+    network = X3D(4, width=2.0, depth=1.0, widths=(16, 32), depths=(1, 1), hidden=64)
+    block, head = network.stages[1][0], network.head
+    for layer, fan_out in ((block.expand.conv, 144), (block.gate.expand, 144), (head.hidden, 64)):
+        assert float(layer.weight.detach().std()) == pytest.approx(math.sqrt(2 / fan_out), rel=0.1)
+    assert float(head.fc.weight.detach().std()) == pytest.approx(0.01, rel=0.25)
+    assert not block.gate.expand.bias.any() and not block.project.norm.weight.any()
+
+
 def test_the_head_has_no_normalisation_behind_its_hidden_layer():
     head = tiny().head
     assert head.hidden.bias is None and sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in head.modules()) == 1

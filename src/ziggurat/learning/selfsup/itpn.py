@@ -31,8 +31,8 @@ from ziggurat.nn.masking import put, random_masking
 from ziggurat.nn.positions import sincos_positions
 from ziggurat.nn.recipe import Recipe, warmup_cosine
 from ziggurat.nn.transformer import TransformerBlock
-from ziggurat.vision.backbones.hivit import EPS, ITPN, SIDE, Units
-from ziggurat.vision.backbones.vit import init_transformer
+from ziggurat.vision.backbones.transformers.hivit import EPS, ITPN, SIDE, Units
+from ziggurat.vision.backbones.transformers.vit import init_transformer
 
 
 def unit_pixels(x: Float[Tensor, "B C H W"], unit: int) -> Float[Tensor, "B N P"]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ziggurat.nn.conv import ConvNormAct
 from ziggurat.nn.staged import Classifier, Staged
-from ziggurat.vision.backbones.inception_v3 import AuxiliaryHead
+from ziggurat.vision.backbones.inception.inception_v3 import AuxiliaryHead
 from ziggurat.vision.backbones.nasnet_cells import NASNET_A, Genotype, NASNetCell, make_norm
 
 _CELLS = {"cell_stem_0": "0.0", "cell_stem_1": "1.0", "reduction_cell_0": "2.0", "reduction_cell_1": "3.0"} | {

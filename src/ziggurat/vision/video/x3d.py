@@ -183,12 +183,10 @@ class X3D(Staged):
         self.initialise()
 
     def initialise(self) -> None:
-        """Kaiming-normal convolutions by fan-out, linear layers of deviation 0.01, and blocks that start as their shortcut."""
+        """Kaiming-normal by fan-out, a classifier of deviation 0.01, and blocks that start as their shortcut."""
         for part in self.modules():
-            if isinstance(part, nn.Conv3d):
+            if isinstance(part, nn.Conv3d | nn.Linear) and part is not self.head.fc:
                 nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(part, nn.Linear):
-                nn.init.normal_(part.weight, 0, 0.01)
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
             elif isinstance(part, X3DBlock):

@@ -27,7 +27,7 @@ from ziggurat.nn.patch_merging import PatchMerge, PatchSplit
 from ziggurat.nn.positions import resize_positions, sincos_positions
 from ziggurat.nn.staged import Classifier, Staged
 from ziggurat.nn.transformer import FeedForward, TransformerBlock
-from ziggurat.vision.backbones.vit import init_transformer
+from ziggurat.vision.backbones.transformers.vit import init_transformer
 
 EPS, SIDE = 1e-6, 4
 """Of normalisations; tokens along a unit's side in the first stage."""

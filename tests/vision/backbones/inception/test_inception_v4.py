@@ -4,7 +4,7 @@ import torch
 from tests.typecheck import value_error
 from ziggurat.catalogue import translate
 from ziggurat.nn import count_parameters, macs
-from ziggurat.vision.backbones.inception_v4 import KEYS, InceptionV4
+from ziggurat.vision.backbones.inception.inception_v4 import KEYS, InceptionV4
 
 
 def on_meta(**options):

@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from ziggurat.nn.branches import Block, Branch, Style, make_branch, make_stages, stride_of
 from ziggurat.nn.conv import init_relu_network
 from ziggurat.nn.staged import Classifier, Staged
-from ziggurat.vision.backbones.inception_v3 import Padding, asymmetric, is_valid, reduction, smallest_side, spread
+from ziggurat.vision.backbones.inception.inception_v3 import (
+    Padding,
+    asymmetric,
+    is_valid,
+    reduction,
+    smallest_side,
+    spread,
+)
 
 STEM = (
     (3, 32, 2),

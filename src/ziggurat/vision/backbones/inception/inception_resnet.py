@@ -20,8 +20,8 @@ from ziggurat.nn.branches import Block, Branch, Style, make_branch, make_branche
 from ziggurat.nn.conv import ConvNormAct, init_relu_network
 from ziggurat.nn.scaled_residual import ScaledResidual
 from ziggurat.nn.staged import Classifier, Staged
-from ziggurat.vision.backbones.inception_v3 import STEM as STEM_V3
-from ziggurat.vision.backbones.inception_v3 import Padding, asymmetric, is_valid, reduction, smallest_side
+from ziggurat.vision.backbones.inception.inception_v3 import STEM as STEM_V3
+from ziggurat.vision.backbones.inception.inception_v3 import Padding, asymmetric, is_valid, reduction, smallest_side
 
 Row = Sequence[Any]  # (block in front or (), block of the residual units, scale, number of units)
 

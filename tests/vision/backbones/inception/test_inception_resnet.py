@@ -7,7 +7,12 @@ from torch import nn
 from ziggurat.catalogue import translate
 from ziggurat.nn import count_parameters, macs
 from ziggurat.nn.scaled_residual import ScaledResidual
-from ziggurat.vision.backbones.inception_resnet import KEYS, InceptionResNet, InceptionResNetV1, InceptionResNetV2
+from ziggurat.vision.backbones.inception.inception_resnet import (
+    KEYS,
+    InceptionResNet,
+    InceptionResNetV1,
+    InceptionResNetV2,
+)
 
 UNIT = (((1, 4),), ((1, 4), (3, 6)))
 

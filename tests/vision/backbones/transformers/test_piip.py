@@ -5,7 +5,7 @@ from torch.nn.functional import interpolate
 from tests.typecheck import value_error
 from ziggurat.nn import count_parameters
 from ziggurat.vision.backbones import piip
-from ziggurat.vision.backbones.piip import (
+from ziggurat.vision.backbones.transformers.piip import (
     PIIP,
     BidirectionalInteraction,
     DeformableAttention,
@@ -14,7 +14,7 @@ from ziggurat.vision.backbones.piip import (
     PIIPClassifier,
     Pyramid,
 )
-from ziggurat.vision.backbones.vit import ClassTokenViT, Tokens, ViT, blocks_of
+from ziggurat.vision.backbones.transformers.vit import ClassTokenViT, Tokens, ViT, blocks_of
 from ziggurat.vision.detection.detector import Features
 from ziggurat.vision.necks.simple_fpn import SimpleFPN
 

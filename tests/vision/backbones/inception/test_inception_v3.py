@@ -6,7 +6,7 @@ from tests.typecheck import value_error
 from ziggurat.catalogue import translate
 from ziggurat.nn import count_parameters, macs
 from ziggurat.nn.branches import Style, make_branch
-from ziggurat.vision.backbones.inception_v3 import (
+from ziggurat.vision.backbones.inception.inception_v3 import (
     KEYS,
     AuxiliaryHead,
     InceptionV3,

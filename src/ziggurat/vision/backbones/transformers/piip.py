@@ -25,7 +25,7 @@ from ziggurat.nn.dropping import DropPath
 from ziggurat.nn.norms import LayerNorm2d, LayerScale
 from ziggurat.nn.staged import Staged
 from ziggurat.nn.transformer import CrossAttention, check_heads
-from ziggurat.vision.backbones.vit import (
+from ziggurat.vision.backbones.transformers.vit import (
     EPS,
     ClassTokenViT,
     MeanHead,

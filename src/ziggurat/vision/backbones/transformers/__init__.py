@@ -1,0 +1,1 @@
+"""Vision transformers: plain, hierarchical, and pyramids of them."""
