@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ziggurat.catalogue import translate
-from ziggurat.vision.backbones import vit
+from ziggurat.vision.backbones.transformers import vit
 
 timm = pytest.importorskip("timm", reason="peer: timm is absent")
 

@@ -4,7 +4,7 @@ import torch
 from tests.typecheck import value_error
 from ziggurat.nn import count_parameters
 from ziggurat.nn.masking import random_masking, take
-from ziggurat.vision.backbones import hivit
+from ziggurat.vision.backbones.transformers import hivit
 from ziggurat.vision.backbones.transformers.hivit import ITPN, HiViT, RelativeBias
 from ziggurat.vision.backbones.transformers.vit import ViT
 from ziggurat.vision.detection.detector import Features

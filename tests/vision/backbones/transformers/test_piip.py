@@ -4,7 +4,7 @@ from torch.nn.functional import interpolate
 
 from tests.typecheck import value_error
 from ziggurat.nn import count_parameters
-from ziggurat.vision.backbones import piip
+from ziggurat.vision.backbones.transformers import piip
 from ziggurat.vision.backbones.transformers.piip import (
     PIIP,
     BidirectionalInteraction,

@@ -4,7 +4,7 @@ import torch
 from tests.typecheck import value_error
 from ziggurat.catalogue import translate
 from ziggurat.nn import count_parameters, macs
-from ziggurat.vision.backbones import vit
+from ziggurat.vision.backbones.transformers import vit
 from ziggurat.vision.backbones.transformers.vit import KEYS, ClassTokenViT, Tokens, ViT, blocks_of
 
 COUNTS = {"tiny": 5_717_416, "small": 22_050_664, "base": 86_567_656, "large": 304_326_632}
