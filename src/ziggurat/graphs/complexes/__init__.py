@@ -1,0 +1,1 @@
+"""Networks of cell complexes: nodes, edges, faces and what bounds what."""

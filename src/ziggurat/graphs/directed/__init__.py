@@ -1,0 +1,1 @@
+"""Networks of graphs whose edges have a direction."""

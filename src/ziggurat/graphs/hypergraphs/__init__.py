@@ -1,0 +1,1 @@
+"""Networks of hypergraphs, whose edges join any number of nodes."""
