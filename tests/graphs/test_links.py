@@ -19,7 +19,7 @@ def codes(pairs, n=34):
 
 
 def test_parts_are_disjoint_and_negatives_are_no_edges(karate):
-    graph, edges = karate
+    _, edges = karate
     split = split_links(edges, 34, 0.1, 0.2, seed=3)
     assert [p.positive.shape[1] for p in split[1:]] == [54, 8, 16]
     assert [p.negative.shape[1] for p in split[1:]] == [54, 8, 16]
@@ -28,12 +28,14 @@ def test_parts_are_disjoint_and_negatives_are_no_edges(karate):
     assert set().union(*everything[::2]) == codes(edges)
     assert codes(split.edge_index) == codes(split.train.positive) and split.edge_index.shape[1] == 2 * 54
     again, other = split_links(edges, 34, 0.1, 0.2, seed=3), split_links(edges, 34, 0.1, 0.2, seed=4)
-    assert torch.equal(again.test.positive, split.test.positive) and torch.equal(again.test.negative, split.test.negative)
+    assert torch.equal(again.test.positive, split.test.positive) and torch.equal(
+        again.test.negative, split.test.negative
+    )
     assert not torch.equal(other.test.positive, split.test.positive)
 
 
 def test_no_component_falls_apart_when_asked(karate):
-    graph, edges = karate
+    _, edges = karate
     split = split_links(edges, 34, 0.1, 0.47, connected=True)
     seen = nx.Graph(split.edge_index.T.tolist())
     assert nx.is_connected(seen) and seen.number_of_nodes() == 34

@@ -18,21 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 from ziggurat.data.datasets import Boxes, Images, Segments, Taxonomy
-from ziggurat.data.sources import cache_folder, locate, sources, write_atomically
+from ziggurat.data.graph_readers import GRAPH_READERS
+from ziggurat.data.sources import cache_folder, choose, locate, sources, write_atomically
 
 Reader = Callable[[str, Any, str | Path | None], Any]
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 GARMENTS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
-GEOMGCN = ("chameleon", "squirrel", "film", "texas", "wisconsin", "cornell")
-TU = ("mutag", "ptc", "enzymes", "proteins", "nci1", "imdb_binary")
-
-
-def choose(name: str, split: Any, known: tuple[str, ...]) -> None:
-    """Refuses a part that the data set does not have."""
-    if split is not None and split not in known:
-        raise ValueError(
-            f"{name} has the parts {', '.join(known)}; {split!r} is none of them (leave it out for everything)."
-        )
 
 
 def decode(content: bytes) -> np.ndarray:
@@ -185,102 +176,6 @@ def photographs(name: str, split: Any, root: Any) -> tuple[Tensor, ...]:
     return _photographs(locate(name, root)[0])
 
 
-def _features(file: Any, prefix: str = "feat") -> Tensor:
-    from scipy.sparse import csr_matrix
-
-    data = file[f"{prefix}_data"].astype(np.float32)
-    matrix = csr_matrix(
-        (data, file[f"{prefix}_indices"], file[f"{prefix}_indptr"]), shape=tuple(file[f"{prefix}_shape"])
-    )
-    return torch.from_numpy(matrix.toarray())
-
-
-def planetoid(name: str, split: Any, root: Any) -> Any:
-    """Citation graphs with the public split; PubMed comes without features, of which most are missing."""
-    from torch_geometric.data import Data
-
-    choose(name, split, ("public",))
-    with np.load(locate(name, root)[0], allow_pickle=False) as file:
-        y = torch.from_numpy(file["labels"].astype(np.int64))
-        graph = Data(edge_index=torch.from_numpy(file["edge_index"].astype(np.int64)), y=y, num_nodes=len(y))
-        if name != "pubmed":
-            graph.x = _features(file)
-        for part in ("train", "val", "test"):
-            mask = torch.zeros(len(y), dtype=torch.bool)
-            mask[torch.from_numpy(file[f"{part}_idx"].astype(np.int64))] = True
-            graph[f"{part}_mask"] = mask & (y >= 0)
-    return described(graph, name, "features of 18,657 of its 19,717 nodes could not be had" if name == "pubmed" else "")
-
-
-def geomgcn(name: str, split: Any, root: Any) -> Any:
-    """Graphs with ten published splits, of which `split` chooses one (0 … 9)."""
-    from torch_geometric.data import Data
-
-    choose(name, split, tuple(range(10)))  # type: ignore[arg-type]
-    with np.load(locate(name, root)[0], allow_pickle=False) as file:
-        edges = torch.from_numpy(file["edge_index"].astype(np.int64))
-        if name == "cornell":  # stored undirected, each edge once
-            edges = torch.cat([edges, edges.flip(0)], 1)
-        y = torch.from_numpy(file["labels"].astype(np.int64))
-        graph = Data(x=_features(file), edge_index=edges, y=y, num_nodes=len(y))
-        for part in ("train", "val", "test"):
-            graph[f"{part}_mask"] = torch.from_numpy(file[f"{part}_mask"][split or 0].astype(bool))
-    return described(graph, name)
-
-
-def described(graph: Any, name: str, note: str = "") -> Any:
-    """The graph with what people ask first: `name`, `classes`, `kind`, `task`, `note`."""
-    known = graph.y[graph.y >= 0]
-    graph.name, graph.kind, graph.task, graph.note = name, "graph", "node classification", note
-    graph.classes = tuple(str(c) for c in range(int(known.max()) + 1))
-    return graph
-
-
-def tu(name: str, split: Any, root: Any) -> list[Any]:
-    """A list of graphs with one-hot node tags `x` (ones where there are none), a class `y` and their test fold `fold`."""
-    from torch_geometric.data import Data
-
-    choose(name, split, ())
-    with np.load(locate(name, root)[0], allow_pickle=False) as file:
-        pointer, edges = file["node_ptr"].astype(np.int64), torch.from_numpy(file["edge_index"].astype(np.int64))
-        tags = (
-            torch.from_numpy(file["node_tag"].astype(np.int64))
-            if "node_tag" in file.files
-            else torch.zeros(int(pointer[-1])).long()
-        )
-        labels, folds = file["graph_label"].tolist(), file["fold10"].tolist()
-    one_hot = torch.nn.functional.one_hot(tags).float()
-    owner = torch.from_numpy(np.searchsorted(pointer, edges[0].numpy(), side="right") - 1)
-    order = owner.argsort(stable=True)
-    edges = edges[:, order]
-    cuts = torch.bincount(owner, minlength=len(labels)).tolist()
-    graphs = []
-    for g, own in enumerate(edges.split(cuts, 1)):
-        a, b = int(pointer[g]), int(pointer[g + 1])
-        graphs.append(Data(x=one_hot[a:b], edge_index=own - a, y=torch.tensor([labels[g]]), fold=folds[g]))
-    return graphs
-
-
-def heco_acm(name: str, split: Any, root: Any) -> Any:
-    """Papers, authors and subjects as `HeteroData`, with the splits of 20, 40 and 60 labels a class."""
-    from torch_geometric.data import HeteroData
-
-    choose(name, split, ())
-    graph = HeteroData()
-    with np.load(locate(name, root)[0], allow_pickle=False) as file:
-        graph["paper"].x, graph["author"].x = _features(file, "p_feat"), _features(file, "a_feat")
-        graph["paper"].y = torch.from_numpy(file["labels"].astype(np.int64))
-        for key, other in (("edges_pa", "author"), ("edges_ps", "subject")):
-            edges = torch.from_numpy(file[key].astype(np.int64))
-            graph["paper", "to", other].edge_index = edges
-            if other == "subject":
-                graph[other].num_nodes = int(edges[1].max()) + 1
-        for key in file.files:
-            if key.startswith(("train_", "val_", "test_")):
-                graph["paper"][key] = torch.from_numpy(file[key].astype(np.int64))
-    return graph
-
-
 def wordnet(name: str, split: Any, root: Any) -> Taxonomy:
     choose(name, split, ("noun", "mammal"))
     path = next(p for p in locate("wordnet", root) if (split or "mammal") in p.name)
@@ -317,10 +212,7 @@ READERS: dict[str, Reader] = {
     "camvid": camvid,
     "bccd": bccd,
     "photographs": photographs,
-    **dict.fromkeys(("cora", "citeseer", "pubmed"), planetoid),
-    **dict.fromkeys(GEOMGCN, geomgcn),
-    **dict.fromkeys(TU, tu),
-    "heco_acm": heco_acm,
+    **GRAPH_READERS,
     "wordnet": wordnet,
     "text_corpus": text_corpus,
 }

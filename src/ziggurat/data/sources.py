@@ -57,6 +57,14 @@ def locate(name: str, root: str | Path | None = None) -> list[Path]:
     return found
 
 
+def choose(name: str, split: Any, known: tuple[str | int, ...]) -> None:
+    """Refuses a part that the data set does not have."""
+    if split is not None and split not in known:
+        raise ValueError(
+            f"{name} has the parts {', '.join(map(str, known))}; {split!r} is none of them (leave it out for everything)."
+        )
+
+
 def check_digest(path: Path, expected: str) -> None:
     """Compares the sha256 of a file, unless this very file (size and time of change) was compared before."""
     stat = path.stat()

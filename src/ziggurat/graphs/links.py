@@ -163,7 +163,10 @@ def _entries(matrix: sparse.csr_matrix, device: torch.device) -> tuple[Tensor, T
 
 
 def without_links(
-    edge_index: Int64[Tensor, "2 E"], edge_weight: Float[Tensor, " E"] | None, pairs: Int64[Tensor, "2 P"], num_nodes: int
+    edge_index: Int64[Tensor, "2 E"],
+    edge_weight: Float[Tensor, " E"] | None,
+    pairs: Int64[Tensor, "2 P"],
+    num_nodes: int,
 ) -> tuple[Int64[Tensor, "2 F"], Float[Tensor, " F"] | None]:
     """The edges, less both directions of the given pairs: the target links of a step must not be seen by it."""
     low, high = pairs.min(0).values, pairs.max(0).values

@@ -167,7 +167,8 @@ def stationary(
 ) -> Float[Tensor, "N F"]:
     """lim S^k x of an undirected graph, where S is the normalised adjacency with loops, component by component.
 
-        symmetric (`gcn_norm`): row i is Σ_j √((d_i + 1)(d_j + 1)) x_j / Σ_j (d_j + 1),  mean (`mean_norm`): Σ_j (d_j + 1) x_j / Σ_j (d_j + 1)
+        symmetric (`gcn_norm`): row i is Σ_j √((d_i + 1)(d_j + 1)) x_j / Σ_j (d_j + 1)
+        mean (`mean_norm`):     row i is Σ_j (d_j + 1) x_j / Σ_j (d_j + 1)
 
     The sums run over the component of i, and d + 1 counts the loop.
     """
