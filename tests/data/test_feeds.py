@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.typecheck import value_error
-from ziggurat.data import Episodes, Labelled, TripletFeed, TwoViews, WholeGraph, feed
+from ziggurat.data import Episodes, Labelled, ManyGraphs, TripletFeed, TwoViews, WholeGraph, feed
 from ziggurat.data.seeds import derive
 from ziggurat.learning import Supervised
 from ziggurat.nn import MLP, fit
@@ -128,6 +128,25 @@ def test_whole_graph_precomputes_once():
     assert len(calls) == 1 and batches[0] is batches[1]
     assert torch.equal(batches[0].target, ring_graph().y[::2])
     assert batches[0].pick(torch.arange(12)).tolist() == [0, 2, 4, 6, 8, 10]
+
+
+def test_several_graphs_are_one_and_each_node_knows_its_own():
+    graphs = [ring_graph(seed=i) for i in range(5)]
+    for i, graph in enumerate(graphs):
+        graph.y = torch.tensor([i])
+    first, second = feed(graphs, ManyGraphs(), 3)
+    x, edges, weight, batch = first.inputs
+    assert len(x) == 36 and weight is None and torch.bincount(batch).tolist() == [12, 12, 12]
+    assert torch.equal(first.target, first.index) and len(second) == 2
+    own = graphs[int(first.index[1])]
+    assert torch.equal(x[12:24], own.x) and torch.equal(edges[:, batch[edges[0]] == 1] - 12, own.edge_index)
+
+
+def test_a_hypergraph_is_fed_whole():
+    graph = ring_graph()
+    graph.hyperedge_index = torch.tensor([[0, 1, 2], [0, 0, 0]])
+    (batch,) = feed(graph, WholeGraph())
+    assert torch.equal(batch.inputs[1], graph.hyperedge_index) and batch.inputs[2] is None
 
 
 def test_seeds_differ_where_sums_would_collide():

@@ -12,6 +12,9 @@ from torch import nn
 from ziggurat.curation import SeTaSampler
 from ziggurat.explain.saliency import saliency_map
 from ziggurat.graphs import GCN
+from ziggurat.graphs.complexes.hodge import hodge
+from ziggurat.graphs.hypergraphs.incidence import check_incidence, count_hyperedges, to_hyperedges, to_nodes
+from ziggurat.graphs.links import Neighbours
 from ziggurat.learning import Supervised
 from ziggurat.learning.metric.triplet_network import SoftmaxRatioTripletLoss
 from ziggurat.memory import ExactIndex, HNSWIndex
@@ -133,6 +136,39 @@ class ByNumber(nn.Module):
 
     def forward(self, x, edge_index):
         return self.linear(x) + torch.arange(len(x))[:, None]
+
+
+class Neighbourless(nn.Module):
+    """Divides by the degree, which is zero in a graph without edges."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x, edge_index):
+        return self.linear(x) / torch.bincount(edge_index[1], minlength=len(x))[:, None]
+
+
+class AcrossGraphs(nn.Module):
+    """The mean of all graphs' nodes, for every graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x, edge_index, edge_weight=None, batch=None):
+        return self.linear(x).mean(0).expand(int(batch.max()) + 1, -1)
+
+
+class FirstMember(nn.Module):
+    """Gives each node the features of the hyperedge's first member, whatever the names."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x, hyperedge_index):
+        return self.linear(x + x[hyperedge_index[0].min()] * torch.arange(len(x))[:, None])
 
 
 class AcceptsAnyEdge(nn.Module):
@@ -463,6 +499,45 @@ class Coarse(nn.Conv2d):
         super().__init__(3, 2, 3, stride=2, padding=1)
 
 
+class CommonNeighbours(nn.Module):
+    """A sound score of pairs."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 1)
+
+    def forward(self, x, edge_index, pairs):
+        neighbours = Neighbours(edge_index, len(x))
+        pair, node = neighbours.common(pairs)
+        score = self.linear(x[pairs[0]] * x[pairs[1]])
+        return (score + torch.zeros_like(score).index_add(0, pair, self.linear.bias * x[node, :1])).squeeze(1)
+
+
+class HyperMean(nn.Module):
+    """A sound layer of hypergraphs."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x, hyperedge_index):
+        check_incidence(hyperedge_index, len(x))
+        count = count_hyperedges(hyperedge_index)
+        return to_nodes(to_hyperedges(self.linear(x), hyperedge_index, count), hyperedge_index, len(x))
+
+
+class HodgeStep(nn.Module):
+    """A sound layer of complexes: a step along the edges' Hodge Laplacian, summed for each complex."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, data):
+        z = self.linear(sum(hodge(data, 1, data.x[1])))
+        return z.new_zeros(int(data.batch[1].max()) + 1, 3).index_add(0, data.batch[1], z)
+
+
 BROKEN = [
     ("check_forward", layer(NotFinite)),
     ("check_every_parameter_gets_a_gradient", layer(UnusedParameter)),
@@ -478,6 +553,9 @@ BROKEN = [
     ("check_no_module_twice_and_nothing_in_place", layer(InPlace)),
     ("check_text", layer(LongText)),
     ("check_permutation_of_nodes", layer(ByNumber, input="graph")),
+    ("check_permutation_of_nodes", layer(FirstMember, input="hypergraph")),
+    ("check_batch_independence", layer(AcrossGraphs, input="graphs")),
+    ("check_odd_graphs_are_taken", layer(Neighbourless, input="graph")),
     ("check_bad_edges_are_refused", layer(AcceptsAnyEdge, input="graph")),
     ("check_export", layer(DataDependent, export="torch.export")),
     ("check_export", layer(Convolution, export="no: it was tried once")),
@@ -529,6 +607,10 @@ SOUND = [
     (Subject(Small, "staged", name="Small", export="onnx")),
     (Subject(lambda: MLP(8, 3, (6,)), "staged", input="table", name="MLP")),
     (Subject(lambda: GCN(8, 3), "staged", input="graph", name="GCN")),
+    (Subject(lambda: GCN(8, 3), "layer", input="graphs", name="GCN of graphs")),
+    (Subject(CommonNeighbours, "layer", input="links", name="CommonNeighbours")),
+    (Subject(HyperMean, "layer", input="hypergraph", name="HyperMean")),
+    (Subject(HodgeStep, "layer", input="complex", name="HodgeStep")),
     (Subject(lambda: FPN(MAP_CHANNELS, (4, 8, 16), 6), "neck", input="maps", name="FPN", export="torch.export")),
     (Subject(sound_detector, "detector", name="Detector")),
     (Subject(lambda: FCN8s(2, VGG((1,) * 5, (4,) * 5, 0, hidden=0), 6, 3, dropout=0.0), "segmenter", name="FCN")),

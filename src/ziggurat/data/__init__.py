@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy(
         "TwoViews": ".feeds",
         "Views": ".batch",
         "WholeGraph": ".feeds",
+        "ManyGraphs": ".feeds",
         "channel_stats": ".loading",
         "derive": ".seeds",
         "feed": ".feeds",

@@ -177,8 +177,24 @@ def _turned(image: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[str,
 
 
 @dataclass(frozen=True)
+class ManyGraphs:
+    """Several graphs of a list as one: `Batch((x, edge_index, edge_weight, batch), labels)`, where `batch` names each node's graph."""
+
+    order = Labelled.order
+
+    def batch(self, dataset: Any, index: Tensor, generator: torch.Generator) -> Batch:
+        from torch_geometric.data import Batch as Joined
+
+        many = Joined.from_data_list([dataset[i] for i in index.tolist()])
+        weight = many.edge_weight if "edge_weight" in many else None
+        return Batch((many.x, many.edge_index, weight, many.batch), many.y, index)
+
+
+@dataclass(frozen=True)
 class WholeGraph:
     """A whole graph in every step, its loss on the rows of one mask: `GraphBatch(inputs, target, index, mask=…)`.
+
+    A hypergraph gives (x, hyperedge_index, hyperedge_weight).
 
     `precompute(data) -> inputs` of a decoupled network is called once, when the loader is made, not once a step.
     """
@@ -188,7 +204,12 @@ class WholeGraph:
 
     def prepare(self, data: Any) -> GraphBatch:
         """The one batch of this graph."""
-        inputs = (data.x, data.edge_index, data.edge_weight) if self.precompute is None else self.precompute(data)
+        if self.precompute is not None:
+            inputs = self.precompute(data)
+        elif "hyperedge_index" in data:
+            inputs = (data.x, data.hyperedge_index, getattr(data, "hyperedge_weight", None))
+        else:
+            inputs = (data.x, data.edge_index, data.edge_weight)
         mask = getattr(data, self.mask)
         index = mask.nonzero().flatten()
         return GraphBatch(inputs, data.y[index], index, mask=mask)

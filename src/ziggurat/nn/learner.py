@@ -12,7 +12,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from ziggurat.data.batch import Batch
-from ziggurat.data.feeds import Labelled, WholeGraph
+from ziggurat.data.feeds import Labelled, ManyGraphs, WholeGraph
 from ziggurat.data.protocols import Kind
 from ziggurat.data.seeds import derive
 from ziggurat.nn.recipe import Recipe, Schedule
@@ -45,11 +45,11 @@ class Learner(LightningModule):
 
     @property
     def feed(self) -> Kind | WholeGraph:
-        """The kind of batches this learner wants: by default labelled samples, or the whole graph for a graph network."""
-        precompute = getattr(self.network, "precompute", None)
-        if precompute is not None or getattr(self.network, "input", "image") == "graph":
+        """The kind of batches this learner wants: what its network takes decides, a whole graph, several graphs or labelled samples."""
+        precompute, kind = getattr(self.network, "precompute", None), getattr(self.network, "input", "image")
+        if precompute is not None or kind in ("graph", "hypergraph"):
             return WholeGraph(precompute=precompute)
-        return Labelled()
+        return ManyGraphs() if kind == "graphs" else Labelled()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named terms of the loss, each a scalar or one value per sample; pure, so that it can be called at any time."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
+from ziggurat.data.complexes import CWComplex, batch_complexes, from_polygons
 from ziggurat.data.datasets import Images
-from ziggurat.data.seeds import generator
+from ziggurat.data.seeds import derive, generator
 
 NODES, FEATURES, CLASSES = 12, 8, 3
 MAP_CHANNELS, MAP_STRIDES = (6, 8, 10), (4, 8, 16)
@@ -35,9 +36,9 @@ def example(kind: str, seed: int = 0, batch: int = 2, size: int = 16, channels: 
     """Inputs of a kind, in the order of its contract: `network(*example("image"))`.
 
     Arguments:
-        kind: "image", "video", "pair", "maps", "graph", "hops", "points", "sequence", "set", "table"; of objectives several of
-            "embeddings", "triplets", "logits", "probabilities", "labels", with commas between them.
-        batch: samples; a graph has 12 nodes whatever it is.
+        kind: "image", "video", "pair", "maps", "graph", "graphs", "links", "hypergraph", "complex", "hops", "points", "sequence", "set",
+            "table"; of objectives several of "embeddings", "triplets", "logits", "probabilities", "labels", with commas between them.
+        batch: samples, also how many "graphs" or complexes; one graph has 12 nodes whatever it is.
         size: side of images; length of sequences, sets and clouds.
         channels: of images; width of set elements.
     """
@@ -59,6 +60,16 @@ def example(kind: str, seed: int = 0, batch: int = 2, size: int = 16, channels: 
     if kind == "graph":
         graph = ring_graph(seed=seed)
         return (graph.x, graph.edge_index)
+    if kind == "graphs":
+        many = Batch.from_data_list([ring_graph(seed=derive(seed, i)) for i in range(batch)])
+        return (many.x, many.edge_index, None, many.batch)
+    if kind == "links":
+        graph = ring_graph(seed=seed)
+        return (graph.x, graph.edge_index, torch.randint(NODES, (2, 5), generator=g))
+    if kind == "hypergraph":
+        return (ring_graph(seed=seed).x, example_hyperedges(seed))
+    if kind == "complex":
+        return (batch_complexes([example_complex(derive(seed, i)) for i in range(batch)]),)
     if kind == "hops":
         return (ring_graph(seed=seed).x,)
     if kind == "points":
@@ -80,6 +91,22 @@ def example(kind: str, seed: int = 0, batch: int = 2, size: int = 16, channels: 
     if kind == "labels":
         return (torch.arange(batch) % CLASSES,)
     raise ValueError(f"there is no example of the kind {kind!r}.")
+
+
+def example_hyperedges(seed: int = 0) -> torch.Tensor:
+    """Memberships (2, M) of the 12 nodes of `ring_graph` in six hyperedges of two to four members; every node is in one at least."""
+    g = generator(seed, "hyperedges")
+    order = torch.randperm(NODES, generator=g)
+    groups = [order[0:4], order[4:8], order[8:12], *(torch.randperm(NODES, generator=g)[:n] for n in (2, 3, 4))]
+    return torch.stack([torch.cat(groups), torch.repeat_interleave(torch.arange(6), torch.tensor([4, 4, 4, 2, 3, 4]))])
+
+
+def example_complex(seed: int = 0) -> CWComplex:
+    """A square with a triangle on one side, both filled, and an edge that hangs on it; random features of width `FEATURES`."""
+    g = generator(seed, "complex")
+    edges = [(0, 1), (1, 2), (2, 3), (0, 3), (3, 4), (0, 4), (2, 5)]
+    x = [torch.randn(n, FEATURES, generator=g) for n in (6, 7, 2)]
+    return from_polygons(6, edges, [[0, 1, 2, 3], [0, 3, 4]], x)
 
 
 def example_images(count: int = 8, classes: int = 4, size: int = 16, channels: int = 3, seed: int = 0) -> Images:

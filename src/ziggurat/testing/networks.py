@@ -8,8 +8,11 @@ import io
 import os
 import pickle
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import jaxtyping
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -31,9 +34,24 @@ def inputs(s: Subject, dtype: torch.dtype = torch.float32, **options: Any) -> tu
     return map_tensors(given, lambda x: x.to(dtype) if x.is_floating_point() else x)
 
 
+@contextmanager
+def untyped() -> Iterator[None]:
+    """Without the checks of jaxtyping, which a user does not have."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
 def is_graph(s: Subject) -> bool:
     """Whether the input is one graph rather than a batch of samples."""
-    return s.input in ("graph", "hops")
+    return s.input in ("graph", "hops", "links", "hypergraph")
+
+
+MANY_GRAPHS = ("graphs", "complex")
+"""Kinds of input that are several graphs or complexes as one; the first is the same however many there are."""
 
 
 def check_forward(s: Subject) -> None:
@@ -81,6 +99,8 @@ def check_batch_independence(s: Subject) -> Skip | None:
     """In evaluation mode a sample's output does not depend on the others."""
     if is_graph(s):
         return Skip(Reason.NO_BATCH)
+    if s.input in MANY_GRAPHS:
+        return _independence_of_graphs(s)
     module = build(s, torch.float64).eval()
     whole = inputs(s, torch.float64, batch=3)
     together = outputs(module(*whole))
@@ -89,6 +109,14 @@ def check_batch_independence(s: Subject) -> Skip | None:
         for a, b in zip(alone, together, strict=True):
             assert torch.allclose(a[0], b[i], atol=1e-9), "the output of a sample depends on the rest of the batch"
     return None
+
+
+def _independence_of_graphs(s: Subject) -> None:
+    """The rows of one graph or complex among several are those that it has alone."""
+    module = build(s, torch.float64).eval()
+    alone, together = (outputs(module(*inputs(s, torch.float64, batch=n))) for n in (1, 3))
+    for a, b in zip(alone, together, strict=True):
+        assert torch.allclose(a, b[: len(a)], atol=1e-9), "the output of a graph depends on the rest of the batch"
 
 
 def check_types(s: Subject) -> None:
@@ -205,7 +233,7 @@ def check_attributes_tell_the_truth(s: Subject) -> None:
     assert len(features) == len(network.stages) == len(network.channels), (
         "stages, features and channels differ in number"
     )
-    axis = 1 if s.input in ("image", "video", "table", "graph", "hops") else -1
+    axis = 1 if s.input in ("image", "video", "table", "graph", "graphs", "hops", "hypergraph") else -1
     shown = tuple(f.shape[axis] for f in features)
     assert shown == tuple(network.channels), f"channels says {network.channels}, the features have {shown}"
     vector = network.forward_head(features, pre_logits=True)
@@ -264,33 +292,69 @@ def check_one_sample(s: Subject) -> Skip | None:
 
 
 def check_permutation_of_nodes(s: Subject) -> Skip | None:
-    """Renaming the nodes of a graph renames the rows of the output, and an isolated node changes no other row."""
-    if s.input != "graph":
+    """Renaming nodes renames the rows of the output (of several graphs changes nothing), and an isolated node changes no other row."""
+    if s.input not in RENAMED:
         return Skip(Reason.NOT_A_GRAPH)
     module = build(s, torch.float64).eval()
-    x, edges = inputs(s, torch.float64)
-    want = outputs(module(x, edges))
+    x, edges, *rest = inputs(s, torch.float64)
+    want = outputs(module(x, edges, *rest))
     order = torch.randperm(len(x))
     place = order.argsort()
-    for a, b in zip(outputs(module(x[order], place[edges])), want, strict=True):
-        assert torch.allclose(a, b[order], atol=1e-9), "renaming nodes changes more than the order of the output"
+    renamed = RENAMED[s.input](place, order, edges, rest)
+    whole = s.input in ("graphs", "links")  # a row is a graph or a pair
+    for a, b in zip(outputs(module(x[order], *renamed)), want, strict=True):
+        b = b if whole else b[order]
+        assert torch.allclose(a, b, atol=1e-9), "renaming nodes changes more than the order of the output"
+    if s.input == "graphs":
+        return None
     alone = torch.cat([x, torch.ones_like(x[:1])])
-    for a, b in zip(outputs(module(alone, edges)), want, strict=True):
-        assert torch.isfinite(a).all() and torch.allclose(a[:-1], b, atol=1e-9), "an isolated node changes other rows"
+    for a, b in zip(outputs(module(alone, edges, *rest)), want, strict=True):
+        assert torch.isfinite(a).all() and torch.allclose(a[: len(b)], b, atol=1e-9), (
+            "an isolated node changes other rows"
+        )
     return None
 
 
+RENAMED: dict[str, Any] = {
+    "graph": lambda place, order, edges, rest: (place[edges],),
+    "graphs": lambda place, order, edges, rest: (place[edges], None, rest[1][order]),
+    "links": lambda place, order, edges, rest: (place[edges], place[rest[0]]),
+    "hypergraph": lambda place, order, edges, rest: (torch.stack([place[edges[0]], edges[1]]),),
+}
+"""What follows the features when nodes are renamed, by kind of input."""
+
+
 def check_bad_edges_are_refused(s: Subject) -> Skip | None:
-    """An edge to a node that is not there is a `ValueError` that says what to do."""
-    if s.input != "graph":
+    """An edge to a node that is not there, and edges that are no whole numbers, are a `ValueError` that says what to do."""
+    if s.input not in RENAMED:
         return Skip(Reason.NOT_A_GRAPH)
-    module, (x, _) = build(s).eval(), inputs(s)
-    try:
-        module(x, torch.tensor([[0], [len(x)]]))
-    except ValueError as error:
-        assert f"node {len(x)}" in str(error), f"the error does not name the node: {error}"
-        return None
-    raise AssertionError("an edge to a node that is not there is accepted")
+    module, (x, edges, *rest) = build(s).eval(), inputs(s)
+    for bad, named in ((torch.tensor([[len(x)], [0]]), f"node {len(x)}"), (edges.double(), "int64")):
+        try:
+            with untyped():
+                module(x, bad, *rest)
+        except ValueError as error:
+            assert named in str(error), f"the error does not say «{named}»: {error}"
+            continue
+        raise AssertionError(f"edges that are wrong are accepted: one that should be refused with «{named}»")
+    return None
+
+
+def check_odd_graphs_are_taken(s: Subject) -> Skip | None:
+    """A graph without edges, loops, an edge that stands twice, and parts that do not touch all give finite numbers."""
+    if s.input not in RENAMED:
+        return Skip(Reason.NOT_A_GRAPH)
+    module, (x, edges, *rest) = build(s).eval(), inputs(s)
+    odd = {
+        "no edges": edges[:, :0],
+        "a loop": torch.cat([edges, torch.tensor([[0], [0]])], 1),
+        "an edge twice": torch.cat([edges, edges[:, :2]], 1),
+        "two parts": edges[:, ((edges < len(x) // 2).all(0)) | ((edges >= len(x) // 2).all(0))],
+    }
+    for name, given in odd.items():
+        for value in outputs(module(x, given, *rest)):
+            assert torch.isfinite(value).all(), f"a graph with {name} gives numbers that are not finite"
+    return None
 
 
 LAYER = (
@@ -307,6 +371,7 @@ LAYER = (
     check_text,
     check_permutation_of_nodes,
     check_bad_edges_are_refused,
+    check_odd_graphs_are_taken,
     check_export,
 )
 

@@ -1,16 +1,8 @@
 import torch
 
 from tests.typecheck import value_error
-from ziggurat.graphs.complexes.cells import (
-    batch_complexes,
-    betti,
-    boundary,
-    check_complex,
-    from_polygons,
-    from_simplices,
-    hodge,
-    rings,
-)
+from ziggurat.data.complexes import batch_complexes, boundary, check_complex, from_polygons, from_simplices, rings
+from ziggurat.graphs.complexes.hodge import betti, hodge
 
 SQUARE = [(0, 1), (1, 2), (2, 3), (3, 0)]
 TETRAHEDRON = [(0, 1, 2), (0, 1, 3), (0, 2, 3), (1, 2, 3)]
