@@ -147,3 +147,25 @@ def measure(run: Run) -> Finding:
         floors=(floor("non-local", rows["nl"], 60.0),),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Distances over cells of small objects, the only ones with a loss, and over the others; accuracy if one context served all."""
+    photographs, seed = run.data("photographs"), 101
+    train, test = (
+        draw(run.data("fashion_mnist", split), photographs[k::2], count, derive(seed, "key scenes", split))
+        for k, (split, count) in enumerate((("train", TRAIN), ("test", TEST)))
+    )
+    torch.manual_seed(seed)
+    learner = Segmentation(make("nl"), RATE)
+    fit(learner, feed(train, learner.feed, BATCH, seed), epochs=EPOCHS, seed=seed)
+    network, block, found = learner.network, learner.network[3], {}
+    x, small = network[:3](test.inputs(slice(0, 200))).detach(), test.masks[:200].flatten(1) < 4
+    for name, maps in (("attention", block.attention(x).detach().transpose(1, 2)), ("inputs", x.flatten(2))):
+        unit = maps / maps.norm(dim=1, keepdim=True)
+        for where, rows in (("small_objects", small), ("elsewhere", ~small)):
+            centres = torch.stack([u[:, r].mean(1) for u, r in zip(unit, rows, strict=True)])
+            found[f"distance_{name}_{where}"] = float((1 - centres.square().sum(1)).mean() / 2)
+    found["accuracy"], own = balanced_accuracy(network, test), block.weights
+    block.weights = lambda queries, keys: own(queries, keys).mean(1, keepdim=True).expand(-1, queries.shape[2], -1)
+    return {**found, "accuracy_with_one_context": balanced_accuracy(network, test)}
