@@ -3,6 +3,7 @@ import torch
 
 from tests.typecheck import value_error
 from ziggurat.data import Episodes, Labelled, ManyGraphs, TripletFeed, TwoViews, WholeGraph, feed
+from ziggurat.data.datasets import Graphs
 from ziggurat.data.seeds import derive
 from ziggurat.learning import Supervised
 from ziggurat.nn import MLP, fit
@@ -132,9 +133,7 @@ def test_whole_graph_precomputes_once():
 
 def test_several_graphs_are_one_and_each_node_knows_its_own():
     graphs = [ring_graph(seed=i) for i in range(5)]
-    for i, graph in enumerate(graphs):
-        graph.y = torch.tensor([i])
-    first, second = feed(graphs, ManyGraphs(), 3)
+    first, second = feed(Graphs(tuple(graphs), torch.arange(5), tuple("abcde"), "rings"), ManyGraphs(), 3)
     x, edges, weight, batch = first.inputs
     assert len(x) == 36 and weight is None and torch.bincount(batch).tolist() == [12, 12, 12]
     assert torch.equal(first.target, first.index) and len(second) == 2

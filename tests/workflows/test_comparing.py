@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from tests.typecheck import value_error
+from ziggurat.data.datasets import Graphs
+from ziggurat.data.readers import READERS
 from ziggurat.report.comparison import number, write_page
 from ziggurat.workflows.artifact import load_artifact
 from ziggurat.workflows.budget import Budget, parse_budget
@@ -201,3 +203,39 @@ def test_numbers_for_people():
 def test_mistakes_are_named_before_anything_is_trained(arguments, says):
     with value_error(says) if "found" not in says else pytest.raises((ValueError, FileNotFoundError), match=says):
         run_comparison(*arguments)
+
+
+def cycles_and_stars(count=60):
+    """Graphs with ones as features: odd ones are cycles, even ones stars."""
+    from torch_geometric.data import Data
+
+    graphs = []
+    for i in range(count):
+        nodes = 6 + i % 5
+        ends = torch.arange(1, nodes)
+        pairs = torch.stack([torch.zeros_like(ends), ends]) if i % 2 == 0 else torch.stack([ends - 1, ends])
+        closing = torch.zeros(2, 0).long() if i % 2 == 0 else torch.tensor([[0], [nodes - 1]])
+        edges = torch.cat([pairs, closing], 1)
+        graphs.append(Data(x=torch.ones(nodes, 1), edge_index=torch.cat([edges, edges.flip(0)], 1)))
+    return Graphs(tuple(graphs), torch.arange(count) % 2, ("star", "cycle"), "shapes")
+
+
+def test_many_graphs_are_compared(monkeypatch, tmp_path):
+    monkeypatch.setitem(READERS, "shapes", lambda name, split, root: cycles_and_stars())
+    data = prepare("shapes")
+    assert data.shape == Shape("graphs", ("star", "cycle"), features=1)
+    assert data.notes[0] == "shapes: 60 graphs of 8.0 nodes on average, 2 classes"
+    outcome, artifact = train_method(parse_method("gin:width=8,lr=0.01"), data, Budget(60, "epochs"), 0, batch_size=16)
+    assert outcome.accuracy == 1.0 and outcome.macs > 0 and outcome.inference_per_second > 0
+    again = load_artifact(artifact.save(tmp_path / "gin"))
+    inputs = data.parts.test.inputs(range(4))
+    assert torch.equal(again.learner.predict(*inputs), artifact.learner.eval().predict(*inputs))
+
+
+def test_what_takes_no_graphs_is_named():
+    shape = Shape("graphs", ("a", "b"), features=5)
+    for text in ("mlp", "sgc", "resnet18"):
+        with value_error(f"{text} takes .* input, and mutag is graphs data"):
+            check_fit(parse_method(text), shape, "mutag")
+    with value_error("fastrp embeds the nodes of one graph, and mutag is many"):
+        check_fit(parse_method("fastrp"), shape, "mutag")

@@ -238,6 +238,53 @@ class Clouds:
 
 
 @dataclass(frozen=True)
+class Graphs:
+    """Many graphs with a class each; also a sequence of `torch_geometric` graphs.
+
+    Arguments:
+        graphs: each with x, edge_index, its class y (1,), and whatever else it brings (`fold`, edge_weight, …).
+        labels: (N,) int64.
+    """
+
+    graphs: tuple[Any, ...]
+    labels: Int64[Tensor, " N"]
+    classes: tuple[str, ...]
+    name: str
+    ids: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    kind: str = "graphs"
+    task: str = "classification"
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.graphs[i]
+
+    def inputs(self, index: Index) -> tuple[Any, ...]:
+        """Several graphs as one: x, edge_index, edge_weight (None where there is none), and the graph of each node."""
+        from torch_geometric.data import Batch
+
+        many = Batch.from_data_list([self.graphs[i] for i in as_index(index, len(self)).tolist()])
+        return (many.x, many.edge_index, many.edge_weight if "edge_weight" in many else None, many.batch)
+
+    def subset(self, index: Index, name: str | None = None) -> Graphs:
+        rows = as_index(index, len(self))
+        ids = tuple(self.ids[i] for i in rows.tolist()) if self.ids else ()
+        graphs = tuple(self.graphs[i] for i in rows.tolist())
+        return replace(self, graphs=graphs, labels=self.labels[rows], ids=ids, name=name or self.name)
+
+    def describe(self) -> str:
+        nodes = sum(graph.num_nodes for graph in self.graphs) / max(len(self), 1)
+        return "; ".join(
+            [
+                f"{self.name}: {len(self):,} graphs of {nodes:.1f} nodes on average, {len(self.classes)} classes",
+                *self.notes,
+            ]
+        )
+
+
+@dataclass(frozen=True)
 class Taxonomy:
     """A hierarchy of names: `edges` (2, E) int64 child -> parent over 0 … n − 1."""
 

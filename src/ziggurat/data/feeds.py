@@ -178,16 +178,12 @@ def _turned(image: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[str,
 
 @dataclass(frozen=True)
 class ManyGraphs:
-    """Several graphs of a list as one: `Batch((x, edge_index, edge_weight, batch), labels)`, where `batch` names each node's graph."""
+    """Several of `Graphs` as one: `Batch((x, edge_index, edge_weight, batch), labels)`, where `batch` names each node's graph."""
 
     order = Labelled.order
 
     def batch(self, dataset: Any, index: Tensor, generator: torch.Generator) -> Batch:
-        from torch_geometric.data import Batch as Joined
-
-        many = Joined.from_data_list([dataset[i] for i in index.tolist()])
-        weight = many.edge_weight if "edge_weight" in many else None
-        return Batch((many.x, many.edge_index, weight, many.batch), many.y, index)
+        return Batch(dataset.inputs(index), dataset.labels[index], index)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from ziggurat.data.datasets import Graphs
 from ziggurat.data.sources import choose, locate
 
 GEOMGCN = ("chameleon", "squirrel", "film", "texas", "wisconsin", "cornell")
@@ -90,8 +91,8 @@ def described(graph: Any, name: str, note: str = "") -> Any:
     return graph
 
 
-def tu(name: str, split: Any, root: Any) -> list[Any]:
-    """A list of graphs with one-hot node tags `x` (ones where there are none), a class `y` and their test fold `fold`."""
+def tu(name: str, split: Any, root: Any) -> Graphs:
+    """Graphs with one-hot node tags `x` (ones where there are none), a class `y` and their test fold `fold`."""
     from torch_geometric.data import Data
 
     choose(name, split, ())
@@ -112,7 +113,8 @@ def tu(name: str, split: Any, root: Any) -> list[Any]:
     for g, own in enumerate(edges.split(cuts, 1)):
         a, b = int(pointer[g]), int(pointer[g + 1])
         graphs.append(Data(x=one_hot[a:b], edge_index=own - a, y=torch.tensor([labels[g]]), fold=folds[g]))
-    return graphs
+    names = tuple(str(c) for c in range(max(labels) + 1))
+    return Graphs(tuple(graphs), torch.tensor(labels), names, name)
 
 
 def filtered(name: str, split: Any, root: Any) -> Any:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from ziggurat.data.batch import map_tensors
 from ziggurat.data.datasets import Images
 from ziggurat.data.sources import cache_folder, write_atomically
 from ziggurat.nn.learner import Learner
@@ -28,11 +29,12 @@ def _apply(
     parts = []
     with torch.inference_mode():
         for index in torch.arange(len(dataset)).split(batch_size):
-            x = dataset.inputs(index)
+            given = dataset.inputs(index)
             if normalize is not None:
                 mean, std = normalize
-                x = (x - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
-            parts.append(function(x.to(learner.device)).flatten(1).cpu())
+                given = (given - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+            given = given if isinstance(given, tuple) else (given,)
+            parts.append(function(*map_tensors(given, lambda x: x.to(learner.device))).flatten(1).cpu())
     learner.train(mode)
     return torch.cat(parts).clone()
 

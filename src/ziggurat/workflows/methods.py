@@ -10,7 +10,13 @@ from typing import Any
 from ziggurat import catalogue
 from ziggurat.nn.learner import Learner
 
-FEEDS = {"image": ("image", "table"), "table": ("table",), "graph": ("graph", "hops", "table")}
+FEEDS = {
+    "image": ("image", "table"),
+    "table": ("table",),
+    "graph": ("graph", "hops", "table"),
+    "graphs": ("graph", "graphs"),
+}
+"""Which inputs of networks a kind of data can give."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,7 @@ class Shape:
     """What a constructor must know of the data.
 
     Arguments:
-        kind: "image", "table" or "graph".
+        kind: "image", "table", "graph" or "graphs".
         classes: their names.
         channels, size: of images.
         features: numbers a sample (or node).
@@ -39,6 +45,8 @@ def shape_of(data: Any) -> Shape:
                 f"{data.name} has no node features ({data.note}); it cannot be used for node classification."
             )
         return Shape("graph", tuple(data.classes), features=data.x.shape[1])
+    if data.kind == "graphs":
+        return Shape("graphs", data.classes, features=data[0].x.shape[1])
     if data.kind == "image":
         _, channels, height, width = data.images.shape
         return Shape("image", data.classes, channels, max(height, width), channels * height * width)
@@ -111,6 +119,8 @@ def check_fit(method: Method, shape: Shape, data_name: str) -> None:
             f"{method.name} takes {takes} input, and {data_name} is {shape.kind} data; "
             f"choose a method for {shape.kind} data (`ziggurat list`), or other data."
         )
+    if method.contract == "embedding" and shape.kind != "graph":
+        raise ValueError(f"{method.name} embeds the nodes of one graph, and {data_name} is many; choose a graph network.")
     learns = catalogue.contract_of(method.learner).get("input", "image")
     if method.learner != "supervised" and learns != shape.kind and learns not in FEEDS[shape.kind]:
         raise ValueError(f"{method.learner} learns from {learns} data, and {data_name} is {shape.kind} data.")

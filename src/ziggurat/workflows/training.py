@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_f1_score
 
 from ziggurat import catalogue
-from ziggurat.data.feeds import WholeGraph, feed
+from ziggurat.data.feeds import ManyGraphs, WholeGraph, feed
 from ziggurat.data.loading import Splits, channel_stats, load, splits, stratified
 from ziggurat.data.sources import write_atomically
 from ziggurat.data.transforms import row_normalize
@@ -173,9 +173,8 @@ def loader_for(learner: Learner, data: Prepared, batch_size: int, seed: int) -> 
             kind = WholeGraph(precompute=lambda graph: (graph.x,))
         return feed(data.graph, kind)
     assert data.parts is not None
-    return feed(
-        data.parts.train, learner.feed, batch_size, seed, data.normalize, drop_last=len(data.parts.train) > batch_size
-    )
+    kind = ManyGraphs() if data.shape.kind == "graphs" else learner.feed
+    return feed(data.parts.train, kind, batch_size, seed, data.normalize, drop_last=len(data.parts.train) > batch_size)
 
 
 def seconds_per_step(learner: Learner, batches: Any, seed: int) -> float:
@@ -300,14 +299,14 @@ def train_method(
     outcome = Outcome(method.text, seed, steps=steps, train_seconds=seconds, score=learner.score, curve=curve.points)
     outcome.parameters = count_parameters(learner)
     finish(outcome, judged(learner, data, batches, seed), len(data.shape.classes))
-    example = next(iter(batches)).inputs if data.graph is not None else (data.parts.test.inputs(range(1)),)  # type: ignore[union-attr]
+    example = given(data, batches, 1)
     function = learner.network
     outcome.macs = macs(function, *example)
-    many = example if data.graph is not None else (data.parts.test.inputs(range(min(64, len(data.parts.test)))),)  # type: ignore[union-attr]
+    many = given(data, batches, 64)
     with torch.inference_mode():
         begin = time.perf_counter()
-        function(*many)
-        outcome.inference_per_second = len(many[0]) / (time.perf_counter() - begin)
+        rows = len(function(*many))
+        outcome.inference_per_second = rows / (time.perf_counter() - begin)
         monitor = getattr(learner, "monitor", None)
         if monitor is not None and data.parts is not None:
             spread = float(monitor(data.parts.valid.inputs(range(min(256, len(data.parts.valid))))))
@@ -318,6 +317,14 @@ def train_method(
     metrics = {"accuracy": outcome.accuracy, "macro_f1": outcome.macro_f1, "valid_accuracy": outcome.valid_accuracy}
     artifact = Artifact(learner, method.text, data.shape, data.name, data.normalize, seed, batch_size, metrics)
     return outcome, artifact
+
+
+def given(data: Prepared, batches: Any, count: int) -> tuple[Any, ...]:
+    """What a network takes for up to `count` samples of the test part, or for the whole graph."""
+    if data.parts is None:
+        return next(iter(batches)).inputs
+    inputs = data.parts.test.inputs(range(min(count, len(data.parts.test))))
+    return inputs if isinstance(inputs, tuple) else (inputs,)
 
 
 def checkpoint_name(method: str, seed: int) -> str:
