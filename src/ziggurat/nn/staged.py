@@ -17,7 +17,8 @@ class Staged(nn.Module):
     networks with other inputs override `forward_features` and `forward` with the fixed, named inputs of their kind:
     image and video `(x)`, pair `(left, right)`, clicks `(x, clicks, previous=None)`, graph
     `(x, edge_index, edge_weight=None, batch=None)`, hops `(hops)`, points `(points, features=None)`, sequence
-    `(tokens, mask=None)`, set `(x, mask=None)`, table `(x)`, hetero / hypergraph / complex `(data)`.
+    `(tokens, mask=None)`, set `(x, mask=None)`, table `(x)`, graphs (several) as graph, hypergraph
+    `(x, hyperedge_index, hyperedge_weight=None)`, hetero / complex `(data)`.
 
     Attributes:
         input: the kind of input, one of the names above.

@@ -1,11 +1,12 @@
 """BatchFormer: samples of a batch that attend to each other in training make rare classes better known, at no cost afterwards.
 
-Measured on a long-tailed part of Fashion-MNIST at 14 × 14 pixels: 1,500 images of the most frequent class and 15 of the rarest, an
-exponential profile between them, the order of the classes drawn by the seed; tested on all 10,000 test images, which are balanced. A
+Measured on a long-tailed part of Fashion-MNIST at 14 × 14 pixels: 1,500 images of class 0 and 15 of class 9, an exponential profile
+between them in the order of the labels, as in the usual long-tailed CIFAR sets; tested on all 10,000 test images, which are balanced. A
 residual network of 8 layers, 15 epochs of SGD at 0.1 with a cosine, shifts by 2 pixels and flips. Arms: the network alone; with
 BatchFormer; and with the same layer applied to each sample by itself, a sequence of one, so that attention is a map of that sample
-alone with as many parameters. CIFAR-10 at 16 pixels was tried first (seed 100): no arm knew a single image of the three rarest
-classes, so it could not tell. AdamW was tried too and left the plain network six points worse than SGD does.
+alone with as many parameters. What was tried first and could not tell (seeds 100 and 101): CIFAR-10 at 16 pixels, where no arm knew a
+single image of the three rarest classes; an order of the classes drawn by the seed with batches of 128, where the same happened on seed
+101. So batches are of 64, which gives twice the steps. AdamW left the plain network five points worse than SGD does.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from ziggurat.data.datasets import Images
 from ziggurat.data.feeds import Labelled, feed
 from ziggurat.data.loading import channel_stats
 from ziggurat.data.long_tail import long_tailed
-from ziggurat.data.seeds import generator
 from ziggurat.data.transforms import standard_augment
 from ziggurat.learning.batchformer import BatchFormed, BatchFormer
 from ziggurat.learning.features import logits
@@ -32,7 +32,7 @@ from ziggurat.nn.recipe import Recipe, cosine
 from ziggurat.vision.backbones.resnet import cifar_resnet
 
 LARGEST, IMBALANCE, FEW = 1_500, 100.0, 3
-WIDTHS, EPOCHS, BATCH, RATE = (16, 32, 64), 15, 128, 0.1
+WIDTHS, EPOCHS, BATCH, RATE = (16, 32, 64), 15, 64, 0.1
 
 published = {
     5: "ImageNet-LT, ResNet-50: RIDE 53.6 → 54.1 of all classes and 33.2 → 35.1 of the few; PaCo 39.1 → 42.1 of the few (README)"
@@ -74,16 +74,15 @@ def small(data: Images) -> Images:
 def one_seed(run: Run, seed: int) -> dict[str, float]:
     """Balanced accuracy and accuracy of the three rarest classes, by arm."""
     train, test = small(run.data("fashion_mnist", "train")), small(run.data("fashion_mnist", "test"))
-    order = torch.randperm(len(train.classes), generator=generator(seed, "classes")).tolist()
-    train = train.subset(long_tailed(train.labels, LARGEST, IMBALANCE, order, seed))
-    rare, stats = torch.tensor(order[-FEW:]), channel_stats(train)
+    train = train.subset(long_tailed(train.labels, LARGEST, IMBALANCE, seed=seed))
+    rare, stats = torch.arange(len(train.classes))[-FEW:], channel_stats(train)
     values: dict[str, float] = {}
     for arm in run.progress(("plain", "batchformer", "self_only"), "arms"):
         torch.manual_seed(seed)
         network, width = cifar_resnet(8, len(train.classes), 1, WIDTHS), WIDTHS[-1]
         layers = {"batchformer": BatchFormer, "self_only": SelfOnly}
         learner = Formed(network, layer=layers[arm](width)) if arm in layers else Plain(network)
-        batches = feed(train, Labelled(standard_augment(14, 2)), BATCH, seed, stats)
+        batches = feed(train, Labelled(standard_augment(14, 2)), BATCH, seed, stats, drop_last=True)
         fit(learner, batches, epochs=EPOCHS, seed=seed)
         right = (logits(learner, test, normalize=stats).argmax(1) == test.labels).float()
         values[arm] = float(right.mean())
@@ -102,8 +101,8 @@ def measure(run: Run) -> Finding:
             at_least("three rarest classes, BatchFormer − self-only", few - rows["self_only_few"], 0.5, "points"),
         ),
         floors=(
-            floor("all classes, no layer", rows["plain"], 50.0),
-            floor("three rarest, no layer", rows["plain_few"], 15.0),
+            floor("all classes, no layer", rows["plain"], 55.0),
+            floor("three rarest, no layer", rows["plain_few"], 25.0),
         ),
         measurements=rows,
     )

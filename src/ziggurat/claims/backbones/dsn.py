@@ -40,7 +40,7 @@ notes = Notes(
     methodology="Equal net, images, steps, initial weights; each arm at the better of the same two rates, by validation images.",
     origin="1.0 point of error and 2.0 of the probe are the specification's.",
     easy="Companions are a list of stages; the net itself is not touched.",
-    hard="",
+    hard="The companions' weights must fall to nothing by the end of the run, or they hold the output back.",
 )
 
 

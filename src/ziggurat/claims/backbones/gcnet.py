@@ -43,6 +43,12 @@ notes = Notes(
     origin="5 points, 1 point, a quarter and a half are the specification's.",
     easy="The global context block is four lines.",
     hard="The key must be far enough from the small objects that no convolution sees both.",
+    why=(
+        "criterion",
+        "The distance is taken over all positions, while the loss counts cells of small objects only. Over these the attentions lie far "
+        "closer together than half of the inputs' distance, elsewhere they do not; and one context for all positions costs almost no "
+        "accuracy (support).",
+    ),
 )
 
 

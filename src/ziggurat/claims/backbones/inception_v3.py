@@ -26,7 +26,7 @@ from ziggurat.nn.branches import Block
 from ziggurat.nn.fitting import fit
 from ziggurat.nn.losses.label_smoothing import LabelSmoothingCrossEntropy
 from ziggurat.nn.profile import macs
-from ziggurat.vision.backbones.inception_v3 import (
+from ziggurat.vision.backbones.inception.inception_v3 import (
     REDUCTION_B,
     InceptionV3,
     block_a,

@@ -26,8 +26,8 @@ from ziggurat.learning.selfsup.itpn import IntegralPretraining
 from ziggurat.metrics.finding import Finding, at_least, floor
 from ziggurat.metrics.segmentation import confusion, segmentation_scores
 from ziggurat.nn.fitting import fit
-from ziggurat.vision.backbones.hivit import ITPN, HiViT, PyramidNeck
-from ziggurat.vision.backbones.vit import init_transformer
+from ziggurat.vision.backbones.transformers.hivit import ITPN, HiViT, PyramidNeck
+from ziggurat.vision.backbones.transformers.vit import init_transformer
 
 CROP, UNLABELLED, LABELLED, TEST, DIM, WIDTH = 64, 4_000, 60, 600, 64, 32
 STEPS, BATCH, RATE, TUNING, TUNING_BATCH = 500, 64, 2e-3, 200, 12

@@ -59,7 +59,7 @@ class Rated(Supervised):
 
 def make(options: dict) -> MobileNet:
     """The network of an arm."""
-    return MobileNet(10, 1, stem=16, **options)
+    return MobileNet(10, 1, stem=16, **options).to(memory_format=torch.channels_last)
 
 
 def one_seed(run: Run, seed: int) -> dict[str, float]:

@@ -38,8 +38,8 @@ notes = Notes(
     scope="One base and three small domains; the paper adds nine to ImageNet and scores by the Visual Decathlon.",
     methodology="Every arm starts from the same base network and has equal images and steps on each domain, at its own rate.",
     origin="1.0, 3 and 1.5 points, 15 percent and a quarter are the specification's.",
-    easy="",
-    hard="",
+    easy="Which modules are a domain's own is one test of a module; the five arms are the same class.",
+    hard="Statistics of shared normalisations must stand still too, and weight decay must not touch what is shared.",
 )
 
 

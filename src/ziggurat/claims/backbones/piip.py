@@ -29,10 +29,12 @@ from ziggurat.nn.fitting import fit
 from ziggurat.nn.norms import LayerNorm2d
 from ziggurat.nn.profile import macs
 from ziggurat.nn.staged import Staged
-from ziggurat.vision.backbones.piip import PIIP
-from ziggurat.vision.backbones.vit import ViT
+from ziggurat.vision.backbones.transformers.piip import PIIP
+from ziggurat.vision.backbones.transformers.vit import ViT
 
 TRAIN, TEST, SIZE, CELL, CLASSES, BATCH, EPOCHS = 3_000, 600, 64, 8, 11, 32, 4
+GARMENTS, SIDES = (4, 8), (12, 40)
+"""How many to a scene; their sides in pixels."""
 DEPTH, SIZES, INVERTED, ORDINARY, SINGLE = 4, (32, 64), (64, 24), (28, 40), 48
 RATES = {"single": 3e-3, "piip": 3e-3, "silent": 3e-3, "ordinary": 3e-3}
 
@@ -63,7 +65,7 @@ class Cells:
 
 def cells(glyphs: Images, photographs: list[Tensor], count: int, seed: int) -> Cells:
     """Scenes, and what covers most of each cell; the last class is the background."""
-    drawn = scenes(glyphs, photographs, count, SIZE, (2, 6), (8, 36), seed=seed)
+    drawn = scenes(glyphs, photographs, count, SIZE, GARMENTS, SIDES, seed=seed)
     pixels = torch.full((count, SIZE, SIZE), CLASSES - 1)
     for i, target in enumerate(drawn.targets):
         for mask, label in zip(target["masks"], target["labels"], strict=True):

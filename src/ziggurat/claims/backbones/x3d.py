@@ -1,10 +1,13 @@
 """X3D: a network of video grown along one axis at a time, each time the best, beats networks grown along a single axis at equal cost.
 
-Measured on videos of 8 frames of 32 × 32 pixels in which a piece of clothing (T-shirt, pullover, coat or shirt of Fashion-MNIST, at 20
-pixels) moves to the left or to the right: 8 classes, 2,000 videos to train on and 1,000 to test. The start is a network of single
-frames of 16 pixels. Two steps of `expand` double its multiply-accumulates twice; each of the 12 candidates is trained on 1,600 videos
-and scored on the other 400. Then the result, and the start enlarged four times along time, width, depth or resolution alone, are
-trained on all 2,000 and tested. Every training has the same epochs, steps and rate. The search is done anew with every seed.
+Measured on videos of 8 frames of 32 × 32 pixels in which a trouser, sandal, bag or boot of Fashion-MNIST, at 20 pixels, moves to the
+left or to the right: 8 classes, 2,000 videos to train on and 1,000 to test. The start is a network of single frames of 16 pixels.
+Two steps of `expand` double its multiply-accumulates twice; each of the 12 candidates is trained on 1,600 videos and scored on the other
+400. Then the result, and the start enlarged four times along time, width, depth or resolution alone, are trained on all 2,000 and
+tested. Every training has the same epochs, steps and rate. The search is done anew with every seed.
+
+Of 5e-3 and 1e-2 the rate is the one with the better scores on validation videos of seed 100. There the four kinds of upper clothing,
+tried first, were not learnt at all by the start and most candidates (15 %, chance is 12.5): hence kinds that are less alike.
 """
 
 from __future__ import annotations
@@ -30,9 +33,9 @@ from ziggurat.nn.fitting import fit
 from ziggurat.nn.profile import macs
 from ziggurat.vision.video.x3d import AXES, X3D, Expansion
 
-CLOTHES, SIDE, TRAIN, VALID, TEST = (0, 2, 4, 6), 20, 2_000, 0.2, 1_000
+KINDS, SIDE, TRAIN, VALID, TEST = (1, 5, 8, 9), 20, 2_000, 0.2, 1_000
 START = Expansion(frames=1, every=4.0, size=16, width=1.0)
-EPOCHS, BATCH, RATE = 6, 50, 5e-3
+EPOCHS, BATCH, RATE = 6, 50, 1e-2
 SINGLE = {"time": "fast", "width": "width", "depth": "depth", "resolution": "spatial"}
 
 published = {5: "Kinetics-400 top-1 of 30 views: M 76.0, L 77.5, XL 79.1 (table 4)"}
@@ -69,9 +72,9 @@ def cost(point: Expansion) -> int:
         return macs(network(point), torch.empty(1, 1, point.frames, point.size, point.size))
 
 
-def clothes(data: Images) -> Images:
-    """The four kinds of clothing at `SIDE` pixels."""
-    part = data.subset(torch.isin(data.labels, torch.tensor(CLOTHES)))
+def objects(data: Images) -> Images:
+    """The four kinds at `SIDE` pixels."""
+    part = data.subset(torch.isin(data.labels, torch.tensor(KINDS)))
     pixels = interpolate(part.images.float(), (SIDE, SIDE), mode="bilinear", antialias=True)
     return Images(pixels.round().to(torch.uint8), part.labels, part.classes, part.name)
 
@@ -87,8 +90,8 @@ def score(point: Expansion, train: Clips, test: Clips, seed: int) -> float:
 
 def one_seed(run: Run, seed: int) -> dict[str, float]:
     """The search, and the final networks with their costs (in those of the start)."""
-    train = moving(clothes(run.data("fashion_mnist", "train")), TRAIN, seed=derive(seed, "train"))
-    test = moving(clothes(run.data("fashion_mnist", "test")), TEST, seed=derive(seed, "test"))
+    train = moving(objects(run.data("fashion_mnist", "train")), TRAIN, seed=derive(seed, "train"))
+    test = moving(objects(run.data("fashion_mnist", "test")), TEST, seed=derive(seed, "test"))
     learn, choose = (train.subset(rows) for rows in stratified(train.labels, VALID, seed))
     begin = cost(START)
     steps = expand(START, AXES, lambda point: score(point, learn, choose, seed), cost, 4 * begin)
@@ -111,6 +114,6 @@ def measure(run: Run) -> Finding:
             at_least("expanded − mean of single axes", 100 * rows["expanded"] - single.mean(0), 3.0, "points"),
             exactly("cost, expanded / mean of single axes", rows["expanded_cost"] / costs.mean(0), 1.1, "<="),
         ),
-        floors=(floor("best single axis", single.max(0), 40.0),),
+        floors=(floor("best single axis", single.max(0), 55.0),),
         measurements=rows,
     )

@@ -1,12 +1,13 @@
 """Xception: at equal parameters the more the channels are filtered apart the better, and nothing should stand between the two steps.
 
-Measured on CIFAR-10 (8,000 training and 4,000 test images): two ordinary convolutions of stride 2, three blocks of width
+Measured on CIFAR-10 (8,000 training and all 10,000 test images): two ordinary convolutions of stride 2, three blocks of width
 48, one that strides, two of width 96, a last convolution, and the classifier; two convolutions a block. Arms: separable convolutions; a 1×1
 and then four towers, or one, their widths set so that the parameters agree within 3 %; a ReLU, or an ELU, between the two steps of the
-separable ones. 3 epochs, AdamW at a rate that was chosen on validation images of seed 100.
+separable ones. 3 epochs of AdamW at 3e-3, which on validation images of seed 100 was better than 1e-2 or as good for the separable
+convolutions and for one tower.
 
-Changed from the specification: 3 epochs in place of 6, which keeps five arms and three seeds affordable, and 4,000 test images in place of
-2,000, because differences of 0.2 points are asked for.
+Changed from the specification: 3 epochs in place of 6, which keeps five arms and three seeds affordable, and 10,000 test images in place
+of 2,000, because differences of 0.2 points are asked for. The floor is what one tower reached in the pilot (45.0), less 4 points.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ from ziggurat.nn.separable import SeparableConv2d
 from ziggurat.nn.staged import Classifier
 from ziggurat.vision.backbones.xception import ActivatedSeparable, Convolution, InceptionSpectrum, Unit, XceptionBlock
 
-TRAIN, TEST, EPOCHS, BATCH = 8_000, 4_000, 3, 64
-ARMS: dict[str, tuple[Convolution, tuple[int, int], float]] = {
-    "separable": (SeparableConv2d, (48, 96), 1e-2),
-    "four_towers": (partial(InceptionSpectrum, towers=4), (32, 56), 1e-2),
-    "one_tower": (partial(InceptionSpectrum, towers=1), (16, 34), 1e-2),
-    "relu": (ActivatedSeparable, (48, 96), 1e-2),
-    "elu": (partial(ActivatedSeparable, act=nn.ELU), (48, 96), 1e-2),
+TRAIN, EPOCHS, BATCH, RATE = 8_000, 3, 64, 3e-3
+ARMS: dict[str, tuple[Convolution, tuple[int, int]]] = {
+    "separable": (SeparableConv2d, (48, 96)),
+    "four_towers": (partial(InceptionSpectrum, towers=4), (32, 56)),
+    "one_tower": (partial(InceptionSpectrum, towers=1), (16, 34)),
+    "relu": (ActivatedSeparable, (48, 96)),
+    "elu": (partial(ActivatedSeparable, act=nn.ELU), (48, 96)),
 }
-"""The convolution, the two widths, and the learning rate."""
+"""The convolution, and the two widths."""
 
 published = {5: "ImageNet top-1 / top-5: Xception .790 / .945, Inception v3 .782 / .941 (table 1)"}
 notes = Notes(
@@ -47,7 +48,7 @@ notes = Notes(
     methodology="Same images, steps, optimiser and schedule for every arm; parameters agree within 3 %.",
     origin="1 point and 0.2 points are the specification's.",
     easy="Every arm is one argument of the block.",
-    hard="Half of the data's differences are smaller than what a few thousand test images can tell.",
+    hard="Half of the differences are smaller than what a few thousand test images can tell.",
 )
 
 
@@ -55,7 +56,7 @@ class Rated(Supervised):
     """AdamW with a short warm-up and a cosine."""
 
     def recipe(self) -> Recipe:
-        optimizer = torch.optim.AdamW(self.parameters(), self.lr or 1e-2, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(self.parameters(), self.lr or RATE, weight_decay=self.weight_decay)
         return Recipe(optimizer, warmup_cosine)
 
 
@@ -72,18 +73,17 @@ def make(conv: Convolution, widths: tuple[int, int], classes: int = 10) -> nn.Se
         Classifier(wide, classes),
     )
     init_relu_network(network)
-    return network
+    return network.to(memory_format=torch.channels_last)
 
 
 def one_seed(run: Run, seed: int) -> dict[str, float]:
     """Accuracy and parameters of every arm."""
     train, test = run.data("cifar10", "train"), run.data("cifar10", "test")
     train = train.subset(stratified(train.labels, TRAIN / len(train), seed)[1])
-    test = test.subset(stratified(test.labels, TEST / len(test), seed)[1])
     stats, values = channel_stats(train), {}
-    for arm, (conv, widths, rate) in run.progress(ARMS.items(), "arms"):
+    for arm, (conv, widths) in run.progress(ARMS.items(), "arms"):
         torch.manual_seed(seed)
-        learner = Rated(make(conv, widths, len(train.classes)), rate)
+        learner = Rated(make(conv, widths, len(train.classes)), RATE)
         values[f"{arm}_parameters"] = count_parameters(learner.network)
         fit(learner, feed(train, Labelled(), BATCH, seed, stats), epochs=EPOCHS, seed=seed)
         values[arm] = accuracy(learner, test, stats)
@@ -101,6 +101,6 @@ def measure(run: Run) -> Finding:
             at_least("no activation − ELU", 100 * (rows["separable"] - rows["elu"]), -0.2, "points"),
             exactly("difference of parameters", max(float(u.max()) for u in unequal), 0.03, "<="),
         ),
-        floors=(floor("one tower", rows["one_tower"], 0.45),),
+        floors=(floor("one tower", rows["one_tower"], 0.41),),
         measurements=rows,
     )
