@@ -29,7 +29,7 @@ from ziggurat.metrics.finding import Finding, at_least, exactly, floor
 from ziggurat.nn.fitting import fit
 
 BASE, EPOCHS, STEPS, BATCH, SIZE = 10_000, 4, 200, 32, 24
-RATES = {"pointwise": 1e-2, "depthwise": 1e-2, "convolutions": 3e-2, "all": 3e-2, "none": 1e-2}
+RATES = {"pointwise": 1e-2, "depthwise": 1e-2, "convolutions": 3e-2, "all": 1e-1, "none": 1e-2}
 """What is shared -> rate."""
 Part = tuple[Images, Images]
 

