@@ -2,11 +2,12 @@
 
 Measured on CIFAR-10 reduced to 16 × 16 pixels (10,000 training and 4,000 test images): base network C at a third of its widths, its strided
 form, the one with a further convolution in front of each pooling, and the one with a further convolution of stride 2 in place of each. No
-dropout, no augmentation, no ReLU on the logits. 3 epochs of the paper's optimiser and schedule, each arm at the best of three rates on
-validation images of seed 100.
+dropout, no augmentation, no ReLU on the logits. 3 epochs of AdamW with warm-up and cosine in batches of 32, each arm at the better of the
+rates 1e-3 and 3e-3 on validation images of seed 100.
 
 Changed from the specification: 16 pixels in place of 32, without which the four arms are not affordable, and 4,000 test images in place of
-2,000. Dropout is left out because so short a run does not overfit.
+2,000. Dropout is left out because so short a run does not overfit. AdamW in place of the paper's SGD, which starts slowly without
+normalisation: of 0.01, 0.05 and 0.1 the smallest rate was the best of every arm and ended at 40 to 44 percent of the validation images.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from ziggurat.learning.supervised import Supervised
 from ziggurat.metrics.finding import Finding, at_least, floor
 from ziggurat.nn.fitting import fit
 from ziggurat.nn.profile import count_parameters
+from ziggurat.nn.recipe import Recipe, warmup_cosine
 from ziggurat.vision.backbones.all_conv import AllConvNet, BaseCNN, ConvPoolCNN, StridedCNN
 
-TRAIN, TEST, EPOCHS, BATCH, WIDTHS = 10_000, 4_000, 3, 64, (32, 64)
+TRAIN, TEST, EPOCHS, BATCH, WIDTHS = 10_000, 4_000, 3, 32, (32, 64)
 ARMS: dict[str, tuple[type[BaseCNN], float]] = {
     "base": (BaseCNN, 0.05),
     "strided": (StridedCNN, 0.05),
@@ -54,6 +56,13 @@ def small(data: Images, count: int, seed: int) -> Images:
     return Images(pixels, part.labels, part.classes, part.name)
 
 
+class Adapted(Supervised):
+    """AdamW in place of the network's own recipe."""
+
+    def recipe(self) -> Recipe:
+        return Recipe(torch.optim.AdamW(self.parameters(), self.lr or 1e-3, weight_decay=0.01), warmup_cosine)
+
+
 def make(form: type[BaseCNN]) -> BaseCNN:
     """The network of an arm."""
     return form("C", widths=WIDTHS, dropout=(0.0, 0.0), relu_logits=False)
@@ -65,7 +74,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     stats, values = channel_stats(train), {}
     for arm, (form, rate) in run.progress(ARMS.items(), "arms"):
         torch.manual_seed(seed)
-        learner = Supervised(make(form), rate)
+        learner = Adapted(make(form), rate)
         fit(learner, feed(train, Labelled(), BATCH, seed, stats), epochs=EPOCHS, seed=seed)
         values |= {arm: accuracy(learner, test, stats), f"{arm}_parameters": count_parameters(learner.network)}
     return values
@@ -79,6 +88,6 @@ def measure(run: Run) -> Finding:
             at_least("all convolutional − base", 100 * (rows["all_conv"] - rows["base"]), -1.0, "points"),
             at_least("all convolutional − strided", 100 * (rows["all_conv"] - rows["strided"]), 0.0, "points"),
         ),
-        floors=(floor("base", rows["base"], 0.40),),
+        floors=(floor("base", rows["base"], 0.46),),
         measurements=rows,
     )

@@ -17,10 +17,12 @@ from torch.nn.functional import cross_entropy
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.batch import Batch
+from ziggurat.data.datasets import Images
 from ziggurat.data.feeds import Labelled, feed
 from ziggurat.data.loading import channel_stats, stratified
 from ziggurat.data.transforms import standard_augment
 from ziggurat.learning.features import logits
+from ziggurat.learning.probes import accuracy
 from ziggurat.learning.supervised import Supervised
 from ziggurat.metrics.finding import Finding, at_least, at_most, floor
 from ziggurat.nn.branches import Block
@@ -49,6 +51,11 @@ notes = Notes(
     origin="Half a point, 0.75 of the cost and a fifth of the gap are the specification's.",
     easy="The tables of the two networks differ in three entries.",
     hard="At an eighth of the width a 7 × 7 filter is cheap enough that time does not show what the multiply-adds do.",
+    why=(
+        "recipe",
+        "Factors are more layers and learn more slowly at first; six epochs are few. After two the factorised filters are further "
+        "behind (support), and in the trial 4.1 points after three epochs, 2.2 after eight; the paper trains for a hundred.",
+    ),
 )
 
 
@@ -63,25 +70,35 @@ class Smoothed(Supervised):
         return self.criterion(logits, batch.target)
 
 
-def one_seed(run: Run, seed: int) -> dict[str, float]:
-    """Accuracy, cost, gap of the logits and test likelihood of the three arms."""
+def parts(run: Run, seed: int) -> tuple[Images, Images]:
+    """Stratified training and test images."""
     train, test = run.data("cifar10", "train"), run.data("cifar10", "test")
     train = train.subset(stratified(train.labels, TRAIN / len(train), seed)[1])
-    test = test.subset(stratified(test.labels, TEST / len(test), seed)[1])
-    stats = channel_stats(train)
+    return train, test.subset(stratified(test.labels, TEST / len(test), seed)[1])
+
+
+def trained(arm: str, train: Images, epochs: int, seed: int) -> Smoothed:
+    """An arm after its training."""
+    table, smoothing = ARMS[arm]
+    torch.manual_seed(seed)
+    learner = Smoothed(InceptionV3(10, table=table, stem=STEM, width=WIDTH, padding="same"), smoothing)
+    batches = feed(train, Labelled(standard_augment(32)), BATCH, seed, channel_stats(train))
+    fit(learner, batches, epochs=epochs, seed=seed)
+    return learner
+
+
+def one_seed(run: Run, seed: int) -> dict[str, float]:
+    """Accuracy, cost, gap of the logits and test likelihood of the three arms."""
+    train, test = parts(run, seed)
     values: dict[str, float] = {}
-    for arm, (table, smoothing) in run.progress(ARMS.items(), "arms"):
-        torch.manual_seed(seed)
-        network = InceptionV3(10, table=table, stem=STEM, width=WIDTH, padding="same")
-        learner = Smoothed(network, smoothing)
-        batches = feed(train, Labelled(standard_augment(32)), BATCH, seed, stats)
-        fit(learner, batches, epochs=EPOCHS, seed=seed)
-        seen, new = (logits(learner, part, normalize=stats) for part in (train, test))
+    for arm in run.progress(ARMS, "arms"):
+        learner = trained(arm, train, EPOCHS, seed)
+        seen, new = (logits(learner, part, normalize=channel_stats(train)) for part in (train, test))
         values |= {
             arm: float((new.argmax(1) == test.labels).float().mean()),
             f"{arm}_gap": float((seen.max(1).values - seen.mean(1)).mean()),
             f"{arm}_nll": float(cross_entropy(new, test.labels)),
-            f"{arm}_macs": macs(network, torch.zeros(1, 3, 32, 32)),
+            f"{arm}_macs": macs(learner.network, torch.zeros(1, 3, 32, 32)),
         }
     return values
 
@@ -99,3 +116,16 @@ def measure(run: Run) -> Finding:
         floors=(floor("whole filters", rows["whole"], 0.35), floor("hard labels", rows["hard"], 0.35)),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """The first three seeds of both filters after a third of the epochs, in points."""
+    behind = []
+    for seed in run.progress((0, 1, 2), "seeds"):
+        train, test = parts(run, seed)
+        found = [
+            accuracy(trained(arm, train, EPOCHS // 3, seed), test, channel_stats(train))
+            for arm in ("factorised", "whole")
+        ]
+        behind.append(100 * (found[0] - found[1]))
+    return {f"factorised_minus_whole_after_{EPOCHS // 3}_epochs": sum(behind) / len(behind)}

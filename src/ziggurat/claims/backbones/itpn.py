@@ -4,13 +4,16 @@ Measured on CamVid: 64 × 64 crops. 4,000 crops of its training frames and 4,000
 (d = 64, one perceptron in each of the first stages, four blocks, levels of width 32, a decoder of two blocks of width 64); then 60 crops
 with labels, of other places in the training frames, finetune it as a segmenter: the levels enlarged to stride 4, side by side, and a linear
 layer. Arms: the whole pyramid; the same pre-training with a new neck; the whole pyramid pre-trained on pixels alone; and nothing
-pre-trained. The mean IU is over 600 crops of the test frames. The rate of each arm's finetuning is the best of 1e-3, 3e-3 and 6e-3 on 200
-crops of the validation frames, seed 100.
+pre-trained. The mean IU is over 600 crops of the test frames. All arms are finetuned at 3e-3: on 200 crops of the validation frames, seed
+100, it was better than 1e-3 for the arms in the two clauses; the arm of pixels had no trial of its own, and higher rates were not tried.
+There the whole pyramid had 0.9 points more than nothing pre-trained and 0.2 less than a new neck; with 300 steps of pre-training and 200
+of finetuning, which was tried first, −0.1 and −0.5.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +33,7 @@ from ziggurat.vision.backbones.transformers.hivit import ITPN, HiViT, PyramidNec
 from ziggurat.vision.backbones.transformers.vit import init_transformer
 
 CROP, UNLABELLED, LABELLED, TEST, DIM, WIDTH = 64, 4_000, 60, 600, 64, 32
-STEPS, BATCH, RATE, TUNING, TUNING_BATCH = 500, 64, 2e-3, 200, 12
+STEPS, BATCH, RATE, TUNING, TUNING_BATCH = 500, 64, 2e-3, 150, 12
 RATES = {"integral": 3e-3, "new_neck": 3e-3, "pixels": 3e-3, "none": 3e-3}
 
 published = {6: "ImageNet top-1 86.2 (base) and 87.8 (large) with CLIP as the teacher"}
@@ -38,8 +41,13 @@ notes = Notes(
     scope="A pyramid of a few layers and 500 steps on small crops; the paper pre-trains 400 epochs and more on ImageNet.",
     methodology="The arms with pre-training have equal images and steps; the four are finetuned with equal crops and steps.",
     origin="0.5 and 2.0 points are the specification's.",
-    easy="",
-    hard="",
+    easy="The pyramid of the pre-training is the segmenter's, so that an arm is a copy of its weights.",
+    hard="Already in the trials on seed 100 the whole pyramid was no better than one with a new neck.",
+    why=(
+        "scale",
+        "Pre-training lasts 500 steps of 64 crops; support gives the error on hidden pixels after 125 and after all of them, where 1 is "
+        "the error of each unit's mean. That longer pre-training would close the gap is our reading, and was not measured.",
+    ),
 )
 
 
@@ -90,25 +98,24 @@ def new_pyramid(seed: int) -> ITPN:
     return ITPN(HiViT(DIM, 1, 4, 4, 0, image_size=CROP, relative_bias=False), WIDTH)
 
 
-def pretrained(data: Images, features: float, seed: int) -> ITPN:
-    """A pyramid after its pre-training."""
-    pyramid = new_pyramid(seed)
+def pretraining(data: Images, features: float, seed: int, steps: int) -> IntegralPretraining:
+    """A pyramid's learner after the pre-training."""
     learner = IntegralPretraining(
-        pyramid, CROP, feature_weight=features, width=64, depth=2, heads=4, momentum=0.99, lr=RATE
+        new_pyramid(seed), CROP, feature_weight=features, width=64, depth=2, heads=4, momentum=0.99, lr=RATE
     )
-    fit(learner, feed(data, learner.feed, BATCH, seed, drop_last=True), steps=STEPS, seed=seed)
-    return pyramid
+    fit(learner, feed(data, learner.feed, BATCH, seed, drop_last=True), steps=steps, seed=seed)
+    return learner
 
 
-def pyramids(run: Run, seed: int) -> dict[str, ITPN]:
+def pyramids(run: Run, seed: int) -> dict[str, Any]:
     """What each arm finetunes."""
     data = unlabelled(run, seed)
-    whole = pretrained(data, 0.3, seed)
-    new = copy.deepcopy(whole)
+    whole, pixels = (pretraining(data, features, seed, STEPS).network for features in (0.3, 0.0))
+    new: Any = copy.deepcopy(whole)
     torch.manual_seed(seed + 1)
     new.neck = PyramidNeck(DIM, WIDTH)
     init_transformer(new.neck)
-    return {"integral": whole, "new_neck": new, "pixels": pretrained(data, 0.0, seed), "none": new_pyramid(seed)}
+    return {"integral": whole, "new_neck": new, "pixels": pixels, "none": new_pyramid(seed)}
 
 
 def finetuned(pyramid: ITPN, train: Segments, test: Segments, rate: float, seed: int) -> float:
@@ -144,3 +151,16 @@ def measure(run: Run) -> Finding:
         floors=(floor("nothing pre-trained", rows["none"], 15.0),),
         measurements=rows,
     )
+
+
+@torch.no_grad()
+def support(run: Run) -> dict[str, float]:
+    """Error on the hidden pixels of one batch of the crops after a quarter and after all of the steps, seed 100."""
+    data, found = unlabelled(run, 100), {}
+    for steps in (STEPS // 4, STEPS):
+        with torch.enable_grad():
+            learner = pretraining(data, 0.3, 100, steps)
+        batch = next(iter(feed(data, learner.feed, BATCH, 7)))
+        torch.manual_seed(0)
+        found[f"hidden_pixels_after_{steps}_steps"] = float(learner.losses(batch)["pixels"].mean())
+    return found

@@ -6,6 +6,7 @@ the separable network at α = 0.75, and one without its last three blocks, widen
 chosen on validation images of seed 100 for each kind.
 
 Changed from the specification: the stem has stride 2 in place of 1, which makes all maps four times smaller and the three seeds affordable.
+Pilots on seeds 100 to 102 gave −2.0 and 0.3 points for the two differences; five epochs (seed 100: −2.2 and −0.3) did not move them.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ notes = Notes(
     origin="2 points, a fifth of the cost and half a point are the specification's.",
     easy="Three of the arms are one argument of the network.",
     hard="Widths are whole numbers, so costs agree to one percent; the thinned full network costs the more.",
+    why=(
+        "data too easy",
+        "On Fashion-MNIST all networks lie close together, and both differences near their criteria. On CIFAR-10 the separable network "
+        "is ahead of the thinned full one by more than two points, and further behind the full one (support).",
+    ),
 )
 
 
@@ -89,3 +95,17 @@ def measure(run: Run) -> Finding:
         floors=(floor("full", rows["full"], 0.85), floor("thin full", rows["thin_full"], 0.82)),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Accuracy of the three arms of the clauses on CIFAR-10, with the same recipe, on seed 100."""
+    train, test = run.data("cifar10", "train"), run.data("cifar10", "test")
+    train = train.subset(stratified(train.labels, TRAIN / len(train), 100)[1])
+    stats, found = channel_stats(train), {}
+    for arm in run.progress(("separable", "full", "thin_full"), "arms"):
+        options, rate = ARMS[arm]
+        torch.manual_seed(100)
+        learner = Rated(MobileNet(10, 3, stem=16, **options).to(memory_format=torch.channels_last), rate)
+        fit(learner, feed(train, Labelled(), BATCH, 100, stats), epochs=EPOCHS, seed=100)
+        found[f"cifar10_{arm}"] = accuracy(learner, test, stats)
+    return found

@@ -1,9 +1,11 @@
 """NASNet: a cell found on a small data set transfers: stacked more often and wider it is among the best on larger data.
 
 Measured with ten random cells of the paper's search space. Each is trained twice: on the proxy (Fashion-MNIST at 14 × 14 pixels, 2,000
-images, one normal and one reduction cell, F = 6), and on the target (the middle of CIFAR-10's images at 12 × 12 pixels, 4,000 images, five
-cells, F = 8), with the same optimiser. The rank correlation of the two accuracies over the ten cells says whether the proxy orders
-cells as the target does; the target accuracy of the proxy's best three, minus the mean of all ten, says what a search gains.
+images, one normal and one reduction cell, F = 6, two epochs), and on the target (the middle of CIFAR-10's images at 12 × 12 pixels, 4,000
+images, five cells, F = 8, one epoch), with the same optimiser. The rank correlation of the two accuracies over the ten cells says whether
+the proxy orders cells as the target does; the target accuracy of the proxy's best three, minus the mean of all ten, says what a search
+gains. In the trial (seed 100) the correlation was 0.60 and 0.48 from two initial weights of the proxy; a second epoch on the target, which
+gave 0.32 for both, was cut to save time. One epoch on the proxy could not tell: its order had 0.14 in common with that of two.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from ziggurat.nn.fitting import fit
 from ziggurat.vision.backbones.nasnet import NASNet
 from ziggurat.vision.backbones.nasnet_cells import Genotype
 
-CELLS, TOP, TEST, BATCH, RATE, EPOCHS = 10, 3, 2_000, 64, 5e-3, 2
+CELLS, TOP, TEST, BATCH, RATE = 10, 3, 2_000, 64, 5e-3
 
 published = {
     5: "CIFAR-10 6@768 with cutout 2.65 % error, 3.3M; ImageNet top-1 74.0 (4@1056), 82.7 (6@4032) (tables 1 to 3)",
@@ -55,13 +57,15 @@ def last(x: Tensor) -> Tensor:
     return x.to(memory_format=torch.channels_last)
 
 
-def worth(genotype: Genotype, cells: tuple[int, ...], width: int, train: Images, test: Images, seed: int) -> float:
+def worth(
+    genotype: Genotype, cells: tuple[int, ...], width: int, epochs: int, train: Images, test: Images, seed: int
+) -> float:
     """Test accuracy of a network of these cells."""
     torch.manual_seed(seed)
     network = NASNet(10, train.images.shape[1], cells, width, genotype, stem="cifar", dropout=0.0)
     stats = channel_stats(train)
     learner = Supervised(network.to(memory_format=torch.channels_last), RATE)  # type: ignore[call-overload]
-    fit(learner, feed(train, Labelled(last), BATCH, seed, stats), epochs=EPOCHS, seed=seed)
+    fit(learner, feed(train, Labelled(last), BATCH, seed, stats), epochs=epochs, seed=seed)
     return accuracy(learner, test, stats)
 
 
@@ -73,8 +77,8 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     drawn = [space.sample(g) for _ in range(CELLS)]
     small, large = np.zeros(CELLS), np.zeros(CELLS)
     for i, genotype in enumerate(run.progress(drawn, "cells")):
-        small[i] = worth(genotype, (1, 0), 6, proxy[0], proxy[1], seed)
-        large[i] = worth(genotype, (1, 1, 1), 8, target[0], target[1], seed)
+        small[i] = worth(genotype, (1, 0), 6, 2, proxy[0], proxy[1], seed)
+        large[i] = worth(genotype, (1, 1, 1), 8, 1, target[0], target[1], seed)
     best = small.argsort()[::-1][:TOP]
     return {
         "rho": float(spearmanr(small, large)[0]),
@@ -96,7 +100,7 @@ def measure(run: Run) -> Finding:
         ),
         floors=(
             floor("random cells on the target", rows["all"], 0.25),
-            floor("random cells on the proxy", rows["proxy"], 0.5),
+            floor("random cells on the proxy", rows["proxy"], 0.6),
         ),
         measurements=rows,
     )

@@ -2,6 +2,9 @@
 
 Measured on drawn scenes of 64 × 64 grey pixels under noise: a digit c of 16 pixels near the middle, and near the border a small cue, a ring
 (q = 0) or a cross (q = 1); the label is (c + 5 q) mod 10, which no sum of a score of the digit and one of the cue can tell.
+Not yet able to tell: on 600 validation scenes of seed 100 the network and the one with static kernels reach 0.43 and 0.44 in 6 epochs with
+a cue of 7 pixels under noise of 0.25, and 0.46 and 0.47 in 8 epochs of batch 32 with a cue of 9 under 0.15. Half is what the digit alone
+could give, so nothing shows that the cue is used. The rate of 4e-3 is the only one tried, and the net without context has not been tried.
 """
 
 from __future__ import annotations
@@ -33,7 +36,6 @@ notes = Notes(
     methodology="Same images, steps and rate for every arm; the widths of the baselines are raised until they have no fewer parameters.",
     origin="Two points and the factor of 1.3 are the specification's.",
     easy="The overview and ContMix are single modules, so that the arms replace one of them.",
-    hard="At 64 pixels a few 5×5 kernels and depthwise convolutions reach across the map, so that no arm lacks the range.",
 )
 
 

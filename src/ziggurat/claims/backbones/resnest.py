@@ -4,7 +4,8 @@ Measured on CIFAR-10 (6,000 training images and all 10,000 for the test; the spe
 than the chance of 2,000 images): three stages of two bottlenecks of widths 16, 32 and 64 behind the paper's stem (three 3×3 convolutions
 and a max pool). Arms: split attention with R = 2; with R = 1, which is squeeze-and-excitation; and ResNet-D, with the same stem and
 averaging shortcuts, widened to the parameters of R = 2. 6 epochs of AdamW with warm-up and cosine, label smoothing 0.1 as in the paper,
-crops and flips.
+crops and flips. In pilots R = 2 was 0.5 points ahead of ResNet-D and 1.3 behind it, and 0.9 behind R = 1 both times; all arms learn more
+with batches of 32, which three seeds cannot afford.
 """
 
 from __future__ import annotations
@@ -53,6 +54,12 @@ notes = Notes(
     origin="0.5 and 0.3 points are the specification's.",
     easy="Split attention takes the place of one convolution.",
     hard="The order of splits and groups in the convolution's output, which counts only with several groups.",
+    why=(
+        "scale",
+        "Six small units and 560 steps, where a split sees 8, 16 or 32 channels. With batches of 32, and so twice as many steps, every arm "
+        "is better, and R = 2 is 0.3 points ahead of R = 1 and 0.2 behind ResNet-D on validation images of seed 100 (support), which is "
+        "less than one seed can tell.",
+    ),
 )
 
 
@@ -83,3 +90,18 @@ def measure(run: Run) -> Finding:
         floors=(floor("ResNet-D", rows["resnet_d"], 0.40),),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """The arms with twice as many steps: 6,000 training images in batches of 32, 5,000 other ones to look at, seed 100."""
+    seed, data = 100, run.data("cifar10", "train")
+    rows, held = stratified(data.labels, 0.1, seed)
+    train, valid, found = data.subset(rows), data.subset(held), {}
+    train = train.subset(stratified(train.labels, TRAIN / len(train), seed)[1])
+    stats = channel_stats(train)
+    for arm, make in run.progress(ARMS.items(), "arms"):
+        torch.manual_seed(seed)
+        learner = Supervised(make(len(train.classes)), RATE, label_smoothing=0.1)
+        fit(learner, feed(train, Labelled(standard_augment(32)), BATCH // 2, seed, stats), epochs=EPOCHS, seed=seed)
+        found[f"{arm}_twice_the_steps"] = accuracy(learner, valid, stats)
+    return found
