@@ -10,6 +10,7 @@ import networkx as nx
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch_geometric.data import Data
 
 
 class CWComplex(NamedTuple):
@@ -111,6 +112,23 @@ def rings(edge_index: Int64[Tensor, "2 E"], longest: int = 8) -> list[list[int]]
             walk = ring[start:] + ring[:start]
             found.append(walk if walk[1] < walk[-1] else [walk[0], *walk[:0:-1]])
     return sorted(found)
+
+
+def from_graph(data: Data, max_ring: int = 8) -> CWComplex:
+    """Nodes and edges of an undirected graph, and its rings of at most `max_ring` nodes as polygons; each pair is one edge.
+
+    Arguments:
+        data: `edge_index`; `x` and `edge_attr` become the features of nodes and edges (of a pair, those that stand first), else ones.
+    """
+    pairs = [(min(a, b), max(a, b)) for a, b in data.edge_index.T.tolist()]
+    first = {pair: i for i, pair in reversed(list(enumerate(pairs))) if pair[0] != pair[1]}
+    edges, found = sorted(first), rings(data.edge_index, max_ring)
+    count = int(data.num_nodes)
+    nodes = torch.ones(count, 1) if data.x is None else data.x
+    attributes = data.edge_attr
+    rows = torch.tensor([first[pair] for pair in edges], dtype=torch.int64)
+    sides = torch.ones(len(edges), 1) if attributes is None else attributes[rows].view(len(edges), -1)
+    return from_polygons(count, edges, found, (nodes, sides.to(nodes.dtype), torch.ones(len(found), 1).to(nodes.dtype)))
 
 
 def from_simplices(

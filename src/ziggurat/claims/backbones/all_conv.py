@@ -30,10 +30,10 @@ from ziggurat.vision.backbones.all_conv import AllConvNet, BaseCNN, ConvPoolCNN,
 
 TRAIN, TEST, EPOCHS, BATCH, WIDTHS = 10_000, 4_000, 3, 32, (32, 64)
 ARMS: dict[str, tuple[type[BaseCNN], float]] = {
-    "base": (BaseCNN, 0.05),
-    "strided": (StridedCNN, 0.05),
-    "conv_pool": (ConvPoolCNN, 0.05),
-    "all_conv": (AllConvNet, 0.05),
+    "base": (BaseCNN, 3e-3),
+    "strided": (StridedCNN, 3e-3),
+    "conv_pool": (ConvPoolCNN, 1e-3),
+    "all_conv": (AllConvNet, 1e-3),
 }
 """The network, and its learning rate."""
 

@@ -1,0 +1,1 @@
+"""Networks that tell more graphs apart than colour refinement does."""

@@ -1,0 +1,1 @@
+"""Networks that tell which nodes of a graph are linked."""

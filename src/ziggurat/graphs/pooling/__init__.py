@@ -1,0 +1,1 @@
+"""Pooling: graphs that become smaller from layer to layer."""

@@ -1,0 +1,1 @@
+"""Networks of graphs that are probability distributions."""

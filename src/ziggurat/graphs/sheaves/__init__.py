@@ -1,0 +1,1 @@
+"""Networks that carry features over edges through linear maps: sheaves on graphs."""
