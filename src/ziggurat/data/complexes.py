@@ -138,7 +138,8 @@ def from_simplices(
 
     Returns: the complex, with ones as features, and for each dimension its simplices as tuples of nodes.
     """
-    levels: list[set[tuple[int, ...]]] = [{(node,) for node in range(num_nodes)}] + [set() for _ in range(top)]
+    levels: list[set[tuple[int, ...]]] = [set() for _ in range(top + 1)]
+    levels[0].update((node,) for node in range(num_nodes))
     for simplex in {tuple(sorted(set(s))) for s in simplices}:
         for size in range(2, min(len(simplex), top + 1) + 1):
             levels[size - 1].update(combinations(simplex, size))

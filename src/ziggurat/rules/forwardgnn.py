@@ -117,7 +117,9 @@ class _Layers(LocalLearner):
         only: the layer that learns at the moment; None lets all learn at once.
     """
 
-    def __init__(self, widths: Sequence[int], sizes: Sequence[int], conv: Literal["gcn", "sage", "gat"], lr: float | None) -> None:
+    def __init__(
+        self, widths: Sequence[int], sizes: Sequence[int], conv: Literal["gcn", "sage", "gat"], lr: float | None
+    ) -> None:
         if not sizes:
             raise ValueError("give the width of at least one layer.")
         layers = [SingleForwardLayer(a, b, conv) for a, b in zip(widths, sizes, strict=True)]
@@ -169,7 +171,7 @@ class ForwardGNN(_Layers):
             raise ValueError(f"tau must be positive and rounds 1 or more, got {tau} and {rounds}.")
         if top_down == "loss" and len(set(sizes)) > 1:
             raise ValueError(f"the mean with the layers above needs equal widths, got {tuple(sizes)}.")
-        above = [*sizes[1:], 0] if top_down == "input" else [0] * len(sizes)
+        above = [*sizes[1:], 0] if top_down == "input" else [0] * max(len(sizes), 1)
         widths = [a + b for a, b in zip([in_features, *sizes[:-1]], above, strict=True)]
         super().__init__(widths, sizes, conv, lr)
         self.sizes, self.top_down, self.rounds, self.tau = tuple(sizes), top_down, rounds, tau
@@ -290,15 +292,24 @@ class GraphForwardForward(_Layers):
             if self.only == i:
                 return
 
-    def predict(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, known: Tensor) -> Float[Tensor, "N C"]:
-        """Goodness summed over the layers, for every class tried at all nodes without a label and, there alone, at the others."""
-        scores = []
-        for label in range(self.virtual.num_classes):
-            graph = self.labelled(x, edge_index, edge_weight, torch.full_like(known, label))
-            scores.append(torch.stack([h[: len(x)].square().sum(1) for h in self.states(*graph)]).sum(0))
-        return torch.stack(scores, 1)
+    def goodness(
+        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, known: Tensor
+    ) -> Iterator[Float[Tensor, "N C"]]:
+        """Σ h² of each layer for every class, tried at all nodes at once."""
+        tries = [
+            self.states(*self.labelled(x, edge_index, edge_weight, torch.full_like(known, label)))
+            for label in range(self.virtual.num_classes)
+        ]
+        for layer in zip(*tries, strict=True):
+            yield torch.stack([h[: len(x)].square().sum(1) for h in layer], 1)
 
-    def represent(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, known: Tensor) -> Float[Tensor, "N D"]:
+    def predict(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, known: Tensor) -> Float[Tensor, "N C"]:
+        """Goodness summed over the layers."""
+        return torch.stack(list(self.goodness(x, edge_index, edge_weight, known))).sum(0)
+
+    def represent(
+        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, known: Tensor
+    ) -> Float[Tensor, "N D"]:
         """The last layer's output without any label."""
         graph = self.labelled(x, edge_index, edge_weight, torch.full_like(known, -1))
         return list(self.states(*graph))[-1][: len(x)]

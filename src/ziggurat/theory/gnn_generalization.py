@@ -260,7 +260,7 @@ def transductive_gap(
 def _descend(
     model: Model, data: Data, share: float, seed: int, steps: int, rate: float, offset: int, batch: int, target: float
 ) -> np.ndarray:
-    """Loss on labelled nodes, loss gap and accuracy gap before each step; ends behind the target or where the loss is not finite."""
+    """Loss on labelled nodes, loss gap and accuracy gap before each step; ends at the target or where the loss has run away."""
     step, g = operator(data, model.kind), generator(seed, "transductive")
     order = torch.randperm(len(data.y), generator=g)
     m = min(max(round(share * len(order)), 1), len(order) - 1)
@@ -273,7 +273,7 @@ def _descend(
             right = (logits.argmax(1) == data.y).to(losses.dtype)
             loss = float(losses[seen].mean())
             path.append((loss, float(losses[unseen].mean()) - loss, float(right[seen].mean() - right[unseen].mean())))
-        if loss <= target or not math.isfinite(loss):
+        if loss <= target or not loss <= 10 * max(path[0][0], 1.0):
             break
         drawn = seen[torch.randint(m, (batch,), generator=g)]
         grads = torch.autograd.grad(cross_entropy(logits[drawn], data.y[drawn]), learned)
@@ -317,16 +317,18 @@ def _row(
     target: float,
 ) -> dict[str, float | str]:
     """One architecture's row."""
+
+    def taken(gap: dict[str, list]) -> int:
+        return sum(map(len, gap["loss"]))
+
     best: tuple[float, float, dict[str, list]] | None = None
     for rate in rates:
-        limit = steps if best is None or best[0] < 1 else 1 + max(len(path) for path in best[2]["loss"])
+        limit = steps if best is None or best[0] < 1 else max(len(path) for path in best[2]["loss"])
         gap = transductive_gap(make, data, share, seeds, limit, rate, target=target)
         reached = float(np.mean(gap["reached"]))
-        if best is None or reached > best[0]:
-            best = (reached, rate, gap)
-        elif best[0] == 1 and sum(map(len, gap["loss"])) >= sum(map(len, best[2]["loss"])):
+        if best is not None and best[0] == 1 and (reached < 1 or taken(gap) >= taken(best[2])):
             break
-        elif reached == best[0] == 1:
+        if best is None or reached >= best[0]:
             best = (reached, rate, gap)
     assert best is not None
     reached, rate, gap = best

@@ -15,7 +15,7 @@ from ziggurat.graphs.directed.dir_gnn import DirGNNConv, dir_gnn
 from ziggurat.graphs.directed.directed_transformer import DirectedTransformer, magnetic_positions
 from ziggurat.graphs.directed.magnet import MagNet, MagNetConv, complex_relu
 from ziggurat.graphs.directed.operators import magnetic_laplacian
-from ziggurat.graphs.directed.profile import direction_profile, directed_taxonomy
+from ziggurat.graphs.directed.profile import directed_taxonomy, direction_profile
 from ziggurat.graphs.propagation import gcn_norm
 
 F64 = torch.float64
@@ -80,7 +80,17 @@ def test_where_degrees_agree_it_is_the_peer():
             theirs.weight.copy_(mine.weight)
         peer.lin.load_state_dict(ours.root.state_dict())
     torch.testing.assert_close(ours(x, edges), peer(x, edges))
-    assert dir_gnn(4, 3).eval().double()(x, edges).shape == (6, 3)
+
+
+def test_the_network_is_made_of_this_convolution():
+    torch.manual_seed(0)
+    edges, x = digraph(), torch.randn(9, 4, dtype=F64)
+    ours, network = DirGNNConv(4, 5, alpha=0.3, root=False).double(), dir_gnn(4, 3, 5, alpha=0.3).double()
+    faber = network.stages[0].conv
+    with torch.no_grad():
+        faber.outward.copy_(ours.outward.weight.T[None])
+        faber.inward.copy_(ours.inward.weight.T[None])
+    torch.testing.assert_close(faber(x, edges), ours(x, edges))
 
 
 @pytest.mark.fact("directed_survey", 5)

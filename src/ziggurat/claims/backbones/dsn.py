@@ -44,9 +44,9 @@ notes = Notes(
     hard="The companions' weights must fall to nothing by the end of the run, or they hold the output back.",
     why=(
         "recipe",
-        "Both nets start by Kaiming's rule, which is younger than the paper, and with it the plain net learns well without companions. "
-        "On the validation images of seed 100 they lower the error by 1.3 points there, and by 3.2 from torch's smaller default weights "
-        "(support); layer 3 gains one point of the probe either way.",
+        "Both nets start by Kaiming's rule, which is younger than the paper. From torch's smaller default weights the companions lower the "
+        "error of seed 100 by 3.2 points (support), three times as much; but layer 3 gains only one point of the probe there, so that the "
+        "start explains the error and not the probe, which a plain net of eight layers already leaves at 81 percent.",
     ),
 )
 

@@ -6,9 +6,9 @@ the target is the harmonic share of its energy. (The specification's flow has no
 carry zeros. 160 complexes for training, 60 for validation, 120 for testing.
 
 CWCNN (3 convolutions of width 16, bounded) and CWAN (2 blocks of width 16) with signs, against the same networks on |B|, which has all
-that is known of who touches whom; against their unsigned forms on |B| (ReLU, biases, means; additive attention); and CWCNN without
-polygons. Widths are such that parameters are equal within a tenth. Adam, 28 epochs of batches of 40 with each of two rates; rate and
-epoch are chosen on the validation complexes, and the unsigned form that is better there counts.
+that is known of who touches whom; against their unsigned forms on |B| (ReLU, biases, means; additive attention of 2 heads); and CWCNN
+without polygons. Widths are such that parameters are equal within a tenth. Adam, 28 epochs of batches of 40 with each of two rates; rate
+and epoch are chosen on the validation complexes, and the unsigned form that is better there counts.
 
 Not measured here: the specification's second data set, ESOL, as the library reads no SMILES.
 """
@@ -33,7 +33,6 @@ from ziggurat.nn.profile import count_parameters
 
 TRAIN, VALID, TEST, BATCH = 160, 60, 120, 40
 EPOCHS, RATES, WIDTH = 28, (3e-3, 1e-2), 16
-Sample = tuple[CWComplex, float]
 Batches = list[tuple[CWComplex, Tensor]]
 
 published: dict[int, str] = {}
@@ -56,7 +55,7 @@ def faces_of(rng: np.random.Generator) -> tuple[int, list[list[int]]]:
     return rows * columns, [[c, c + 1, c + columns + 1, c + columns] for c in corners]
 
 
-def sample(seed: int) -> Sample:
+def sample(seed: int) -> tuple[CWComplex, float]:
     """A complex with its flow, and the harmonic share of the flow's energy."""
     rng = np.random.default_rng(seed)
     nodes, faces = faces_of(rng)
@@ -75,7 +74,7 @@ def sample(seed: int) -> Sample:
     return cells._replace(x=x), float(share[2])
 
 
-def batched(samples: list[Sample], change: Callable[[CWComplex], CWComplex]) -> Batches:
+def batched(samples: list[tuple[CWComplex, float]], change: Callable[[CWComplex], CWComplex]) -> Batches:
     """Batches of complexes, each seen through `change`, with their targets."""
     parts = [samples[i : i + BATCH] for i in range(0, len(samples), BATCH)]
     return [(batch_complexes([change(c) for c, _ in p]), torch.tensor([y for _, y in p])) for p in parts]
@@ -130,7 +129,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
         "cnn_edges": ("edges", lambda: like(lambda w: CWCNN(1, 1, w, dimension=1, bounded=True), sizes[0])),
         "an": ("signed", an),
         "an_absolute": ("absolute", an),
-        "an_unsigned": ("absolute", lambda: like(lambda w: CWAN(1, 1, w, signed=False), sizes[1], 4)),
+        "an_unsigned": ("absolute", lambda: like(lambda w: CWAN(1, 1, w, heads=2, signed=False), sizes[1], 2)),
     }
     found = {name: trained(make, views[view], seed) for name, (view, make) in run.progress(arms.items(), "arms")}
     values = {name: test for name, (_, test) in found.items()}
@@ -148,6 +147,6 @@ def measure(run: Run) -> Finding:
             at_least("CWCNN − CWCNN without polygons", rows["cnn"] - rows["cnn_edges"], 0.15, "R²"),
             at_least("CWAN − unsigned CWAN", rows["an"] - rows["an_baseline"], 0.0, "R²"),
         ),
-        floors=(floor("unsigned CWCNN", rows["cnn_baseline"], 0.0),),
+        floors=(floor("unsigned CWCNN", rows["cnn_baseline"], -0.1), floor("no polygons", rows["cnn_edges"], 0.1)),
         measurements=rows,
     )

@@ -1,12 +1,12 @@
 """GNN generalisation: at equal training loss, networks whose propagation has the larger Lipschitz factor have the larger loss gap.
 
 Measured on Cora and Citeseer (200 commonest words, rows of length 1) and on 1,000 nodes in 5 blocks with heavy-tailed degrees (Pareto,
-exponent 2.5, mean about 6; 32 noisy features of length 1). Ten networks without biases, 16 hidden units where there are any: a perceptron, SGC
-with K = 1, 2 and 4, GCN with the symmetric, the row-normalised and the plain operator, APPNP (K = 10, α = 0.1), GPR-GNN (the same, its
-coefficients learned) and GCNII (4 layers). Plain SGD on 64 labelled nodes a step, rate c / (t + 1000), until the loss on all labelled nodes is
-0.5; of five rates the one that gets there first with 30 % of the nodes labelled, and that one for 5 % and 50 % too. Networks that need more
-than 1,000 steps (the entry has 5,000, for which there is no time) are left out. Correlations are averaged over the graphs; slopes are those
-of the logarithms of the gap and of 1 / m + 1 / u, over the three shares.
+exponent 2.5, mean about 6; 32 noisy features, rows of length 1). Ten networks without biases, 16 hidden units where there are any: a
+perceptron, SGC with K = 1, 2 and 4, GCN with the symmetric, the row-normalised and the plain operator, APPNP (K = 10, α = 0.1), GPR-GNN
+(the same, its coefficients learned) and GCNII (4 layers). Plain SGD on 64 labelled nodes a step, rate c / (t + 1000), until the loss on all
+labelled nodes is 0.5; of four rates the one that gets there first with 30 % of the nodes labelled, and that one for 5 % and 50 % too.
+Networks that need more than 500 steps (the entry has 5,000, for which there is no time) are left out. Correlations are averaged over
+the graphs; slopes are those of the logarithms of the gap and of 1 / m + 1 / u, over the three shares.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ziggurat.theory.gnn_generalization import (
     transductive_gap,
 )
 
-WORDS, STEPS, TARGET, RATES = 200, 1000, 0.5, (10.0, 3.0, 1.0, 0.3, 0.1)
+WORDS, STEPS, TARGET, RATES = 200, 500, 0.5, (10.0, 1.0, 0.1, 0.01)
 SHARES, SLOPE = (0.05, 0.3, 0.5), (0.2, 1.2)
 GRAPHS = ("cora", "citeseer", "blocks")
 MODELS: dict[str, ModelMaker] = {
@@ -66,7 +66,7 @@ def blocks(seed: int, nodes: int = 1000, classes: int = 5) -> Data:
     odds = np.outer(weight, weight) * np.where(y[:, None] == y, 8, 1)
     probability = np.minimum(odds * 6 * nodes / odds.sum(), 1)
     edges = np.stack(np.nonzero(np.triu(rng.random((nodes, nodes)) < probability, 1)))
-    x = rng.normal(size=(nodes, 32)) + rng.normal(size=(classes, 32))[y]
+    x = rng.normal(size=(nodes, 32)) + 0.5 * rng.normal(size=(classes, 32))[y]
     both = torch.from_numpy(np.concatenate([edges, edges[::-1]], 1))
     return Data(x=normalize(torch.from_numpy(x).float()), edge_index=both, y=torch.from_numpy(y))
 
@@ -84,8 +84,9 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
         there = [row for row in rows if row["reached"] == 1]
         gaps = [float(row["loss_gap"]) for row in there]
         values[f"reached_{name}"] = len(there)
-        values[f"factor_{name}"] = spearmanr([row["factor"] for row in there], gaps).statistic
-        values[f"parameters_{name}"] = spearmanr([row["parameters"] for row in there], gaps).statistic
+        for key in ("factor", "parameters"):
+            few = len(there) < 3  # nothing to correlate; the floor says so
+            values[f"{key}_{name}"] = 0.0 if few else float(spearmanr([row[key] for row in there], gaps).statistic)
         for row in there:
             own = {SHARES[1]: float(row["loss_gap"])}
             for share in (SHARES[0], SHARES[2]):
@@ -99,7 +100,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
                 slopes.append(float(np.polyfit(np.log(sizes), np.log(list(own.values())), 1)[0]))
             else:
                 slopes.append(float("inf"))  # a gap that is not there, or a loss that was not reached, has no slope
-    values["within"] = float(np.mean([SLOPE[0] <= slope <= SLOPE[1] for slope in slopes]))
+    values["within"] = float(np.mean([SLOPE[0] <= slope <= SLOPE[1] for slope in slopes])) if slopes else 0.0
     for key in ("reached", "factor", "parameters"):
         values[key] = float(np.mean([values[f"{key}_{name}"] for name in GRAPHS]))
     return values

@@ -6,8 +6,10 @@ of one and two levels with five states, started at k-means, takes 200 full-batch
 entries. Against it: a diagonal mixture of five Gaussians fitted by EM to the observed entries (of ten starts the likeliest), and one
 Gaussian. Measured is the negative log-density of a node's hidden entries given the observed ones, by hidden entry.
 
-Few labels: MUTAG with 5% of the graphs labelled, ten draws, averaged; the rest is for testing. Logistic regression reads the mean
-posteriors of a GSPN of four levels and ten states after 150 steps at 0.02 on all graphs without their labels, and those of the same
+Deviations are at least 0.5 in every mixture.
+
+Few labels: 1,500 graphs of NCI1 with 5% of them labelled, three draws, averaged; the rest is for testing. Logistic regression reads the mean
+posteriors of a GSPN of three levels and ten states after 40 steps at 0.05 on all graphs without their labels, and those of the same
 network before. GIN (two layers of 32, 100 full-batch steps of Adam at 0.01) is trained with the same labels.
 """
 
@@ -30,11 +32,11 @@ from ziggurat.metrics.finding import Finding, at_least, floor
 from ziggurat.nn.fitting import fit
 
 BLOCKS, NODES, FEATURES, RATES, LEVELS = 5, 100, 12, (0.1, 0.4, 0.7), (1, 2)
-DRAWS, LABELLED = 10, 0.05
+LOWEST, GRAPHS, DRAWS, LABELLED = 0.5, 1500, 3, 0.05
 
 published: dict[int, str] = {}
 notes = Notes(
-    scope="Drawn graphs with latent blocks and one small set of molecules; the paper has eight sets with missing data and larger ones.",
+    scope="Drawn graphs with latent blocks and 1,500 molecules; the paper has eight sets with missing data and larger ones.",
     methodology="As many states in every mixture; the same entries hidden and the same graphs labelled for all arms.",
     origin="0.02 nats and 2 points are the specification's.",
     easy="Missing entries: their factor is 1, in training and in queries.",
@@ -53,7 +55,7 @@ def blocks(seed: int) -> Data:
 def gspn(graph: Data, observed: torch.Tensor, depth: int, seed: int) -> float:
     """Negative log-density of the hidden entries given the observed ones, by entry."""
     torch.manual_seed(seed)
-    network = GSPN(GaussianEmission(FEATURES, BLOCKS), depth)
+    network = GSPN(GaussianEmission(FEATURES, BLOCKS, LOWEST), depth)
     network.start_at_centres(graph.x, observed, seed=seed)
     nodes = torch.arange(len(graph.x))
     batch = GraphBatch((graph.x, graph.edge_index, None, None, observed), graph.y, nodes)
@@ -79,31 +81,29 @@ def mixture(x: np.ndarray, seen: np.ndarray, components: int, seed: int) -> floa
             share = np.exp(joint - total)
             weight = np.einsum("nc,nf->cf", share, seen) + 1e-6
             mean = np.einsum("nc,nf->cf", share, x * seen) / weight
-            var = np.einsum("nc,ncf->cf", share, (x[:, None] - mean) ** 2 * seen[:, None]) / weight + 1e-3
-            prior = share.mean(0)
+            var = np.einsum("nc,ncf->cf", share, (x[:, None] - mean) ** 2 * seen[:, None]) / weight
+            var, prior = np.maximum(var, LOWEST**2), share.mean(0)
     return best[1]
 
 
 def few_labels(run: Run, seed: int) -> dict[str, float]:
     """Test accuracy in per cent with 5% of the labels."""
-    graphs = run.data("mutag")
+    graphs = run.data("nci1")
+    graphs = graphs.subset(torch.randperm(len(graphs), generator=generator(seed, "graphs"))[:GRAPHS])
     x, edges, _, owner = graphs.inputs(torch.arange(len(graphs)))
     inputs, labels = (x.argmax(1, keepdim=True), edges, None, owner), graphs.labels
     torch.manual_seed(seed)
-    network = GSPN(CategoricalEmission(x.shape[1], 10), 4)
+    network = GSPN(CategoricalEmission(x.shape[1], 10), 3)
     with torch.no_grad():
         before = network(*inputs)["embedding"].numpy()
     nodes = torch.arange(len(x))
-    fit(GSPNLearner(network, lr=0.02), [GraphBatch(inputs, nodes, nodes)], steps=150, seed=seed)
+    fit(GSPNLearner(network, lr=0.05), [GraphBatch(inputs, nodes, nodes)], steps=40, seed=seed)
     with torch.no_grad():
         after = network(*inputs)["embedding"].numpy()
     scores: dict[str, list[float]] = {"trained": [], "untrained": [], "gin": []}
     for draw in range(DRAWS):
         order = torch.randperm(len(graphs), generator=generator(seed, "labels", draw))
-        train = order[: max(round(LABELLED * len(graphs)), 2)]
-        while len(labels[train].unique()) < 2:
-            train = order[: len(train) + 1]
-        test = order[len(train) :]
+        train, test = order.split([round(LABELLED * GRAPHS), GRAPHS - round(LABELLED * GRAPHS)])
         for name, rows in (("trained", after), ("untrained", before)):
             probe = linear_probe().fit(rows[train], labels[train].numpy())
             scores[name].append(100 * probe.score(rows[test], labels[test].numpy()))
@@ -132,23 +132,24 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
 def measure(run: Run) -> Finding:
     """Nats by hidden entry for each rate, and points of accuracy with few labels."""
     rows = run.each_seed(one_seed)
-    clauses = []
-    for rate in RATES:
-        percent = f"{100 * rate:.0f}"
-        gain = rows[f"mixture_{percent}"] - rows[f"levels_2_{percent}"]
-        clauses.append(at_least(f"{percent}% hidden: mixture − two levels", gain, 0.02, "nats"))
-    one, two = (np.mean([rows[f"levels_{d}_{100 * rate:.0f}"] for rate in RATES], 0) for d in (1, 2))
-    better = np.mean([rows[f"gaussian_{100 * rate:.0f}"] - rows[f"mixture_{100 * rate:.0f}"] for rate in RATES[:2]], 0)
+    percents = [f"{100 * rate:.0f}" for rate in RATES]
+    one, two = (np.mean([rows[f"levels_{d}_{p}"] for p in percents], 0) for d in (1, 2))
+    better = np.mean([rows[f"gaussian_{p}"] - rows[f"mixture_{p}"] for p in percents[:2]], 0)
     return Finding(
         clauses=(
-            *clauses,
+            *(
+                at_least(
+                    f"{p}% hidden: mixture − two levels", rows[f"mixture_{p}"] - rows[f"levels_2_{p}"], 0.02, "nats"
+                )
+                for p in percents
+            ),
             at_least("one level − two levels, all rates", one - two, 0.0, "nats"),
             at_least("few labels: trained − untrained GSPN", rows["trained"] - rows["untrained"], 2.0, "points"),
             at_least("few labels: GSPN − GIN", rows["trained"] - rows["gin"], -2.0, "points"),
         ),
         floors=(
             floor("one Gaussian − mixture, 10 and 40% hidden", better, 0.0),
-            floor("GIN with few labels", rows["gin"], 60.0),
+            floor("GIN with few labels", rows["gin"], 52.0),
         ),
         measurements=rows,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ziggurat.graphs.baselines import GraphNetwork
+from ziggurat.graphs.directed.holonets import FaberNet
 from ziggurat.graphs.directed.operators import dir_norm
 from ziggurat.graphs.sparse_operator import SparseOperator, sparse_operator
 
@@ -58,9 +58,10 @@ def _side(operator: SparseOperator, linear: nn.Linear, x: Tensor) -> Tensor:
 
 
 def dir_gnn(
-    in_features: int, num_classes: int, width: int = 64, depth: int = 2, alpha: float = 0.5, dropout: float = 0.5
-) -> GraphNetwork:
-    """Layers of `DirGNNConv` with ReLU, and a linear classifier."""
-    layers: list[nn.Module] = [DirGNNConv(width if i else in_features, width, alpha) for i in range(depth)]
-    acts: list[nn.Module] = [nn.ReLU() for _ in layers]
-    return GraphNetwork(layers, acts, (width,) * depth, num_classes, dropout, weighted=True)
+    in_features: int, num_classes: int, width: int = 64, depth: int = 3, alpha: float = 0.5, dropout: float = 0.0
+) -> FaberNet:
+    """The paper's network: convolutions without W x, ReLU, rows of length one, and all layers in front of the classifier.
+
+    `FaberConv` of order 1 with exponent 1/2 is this convolution, so that it is a `FaberNet`.
+    """
+    return FaberNet(in_features, num_classes, width, depth, 1, alpha, 0.5, act="relu", dropout=dropout)

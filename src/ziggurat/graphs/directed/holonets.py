@@ -90,6 +90,11 @@ class FaberConv(nn.Module):
     Shapes: x (N, in_channels) real or complex, edge_index (2, E), edge_weight (E,) -> (N, out_channels).
     """
 
+    outward: nn.Parameter | None
+    inward: nn.Parameter | None
+    outward_zero: nn.Parameter | None
+    inward_zero: nn.Parameter | None
+
     def __init__(
         self,
         in_channels: int,

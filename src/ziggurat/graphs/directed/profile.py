@@ -3,7 +3,7 @@
     h(S) = mean_u Σ_v S_uv [y_u = y_v] / Σ_v S_uv,   S one of A, Aᵀ, A Aᵀ, Aᵀ A, A A, Aᵀ Aᵀ
 
 A survey sorts networks of directed graphs into message-passing, eigenpolynomial and sequence-based ones, and asks of each what it does to
-the data. Where a directed pattern is purer than the undirected graph and its square, directions are worth keeping.
+the data. Where a directed pattern is purer than the undirected graph, directions are worth keeping.
 
 H. Sun, X. Li, D. Su, J. Han, R. Li, G. Wang, Towards Data-centric Machine Learning on Directed Graphs: a Survey, 2024, arXiv:2412.01849.
 """
@@ -34,7 +34,7 @@ class DirectionProfile:
         homophily: of each pattern, `DIRECTED` and `UNDIRECTED` (U = A or Aᵀ).
         informativeness: what the class of a node's neighbour tells of its own, between 0 and 1, of each pattern.
         effective: the highest homophily of a directed pattern.
-        gain: how far it is above the undirected patterns.
+        gain: how far it is above that of the undirected graph U, as a fraction of that.
         advice: "keep directions" or "make it undirected".
     """
 
@@ -46,13 +46,13 @@ class DirectionProfile:
     advice: str
 
 
-def direction_profile(data: Any, nodes: Bool[Tensor, " N"] | None = None, margin: float = 0.02) -> DirectionProfile:
+def direction_profile(data: Any, nodes: Bool[Tensor, " N"] | None = None, margin: float = 0.05) -> DirectionProfile:
     """Measures the patterns of a directed graph with classes `data.y`.
 
     Arguments:
         data: `torch_geometric` graph; classes below 0 are unknown.
         nodes: those whose classes may be looked at, for instance the training nodes; None is all with a class.
-        margin: by how much a directed pattern must beat the undirected ones for the advice to keep directions.
+        margin: the gain above which the advice is to keep directions.
 
     Loops, repeated edges and edge weights do not count, and no node is its own neighbour in a product. Nothing of the size of a product is
     formed. Raises a `ValueError` where no two of the nodes are joined.
@@ -78,7 +78,7 @@ def direction_profile(data: Any, nodes: Bool[Tensor, " N"] | None = None, margin
     if np.isnan(homophily["U"]):
         raise ValueError("no two nodes with known classes are joined; give more edges or more classes.")
     effective = float(np.nanmax([homophily[name] for name in DIRECTED]))
-    gain = effective - float(np.nanmax([homophily[name] for name in UNDIRECTED]))
+    gain = effective / max(homophily["U"], 1e-12) - 1
     reciprocity = float(a.multiply(t).sum() / a.sum())
     informativeness = {name: pair[1] for name, pair in found.items()}
     return DirectionProfile(reciprocity, homophily, informativeness, effective, gain, KEEP if gain > margin else DROP)

@@ -35,6 +35,11 @@ def normalisation(kind: Norm, width: int) -> nn.Module:
     return nn.BatchNorm1d(width) if kind == "batch" else nn.Identity()
 
 
+def taken(rows: Float[Tensor, "N d"], index: Int64[Tensor, "P L"]) -> Float[Tensor, "P L d"]:
+    """rows[index], with a faster gradient."""
+    return rows.index_select(0, index.flatten()).view(*index.shape, rows.shape[1])
+
+
 class PathLSTM(nn.Module):
     """Weights of one LSTM layer under the names of `nn.LSTM`; `read` may be called once a layer.
 
@@ -52,12 +57,9 @@ class PathLSTM(nn.Module):
 
     def read(self, states: Float[Tensor, "P L C"]) -> Float[Tensor, "P d"]:
         """The last hidden state of each row."""
-        inputs = states @ self.weight_ih_l0.T + (self.bias_ih_l0 + self.bias_hh_l0)
         h = c = states.new_zeros(len(states), self.weight_hh_l0.shape[1])
-        for t in range(states.shape[1]):
-            i, f, g, o = (inputs[:, t] + h @ self.weight_hh_l0.T).chunk(4, 1)
-            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-            h = o.sigmoid() * c.tanh()
+        for step in states.unbind(1):
+            h, c = torch.lstm_cell(step, (h, c), self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0)
         return h
 
 
@@ -80,9 +82,9 @@ class PathConv(nn.Module):
     def forward(
         self, h: Float[Tensor, "N d"], paths: Paths, lstm: PathLSTM, distances: Float[Tensor, "K d"] | None = None
     ) -> Float[Tensor, "N d"]:
-        states = self.dropout(h)[paths.nodes]
+        states = taken(self.dropout(h), paths.nodes)
         if distances is not None:
-            states = torch.cat([states, distances[paths.distances]], 2)
+            states = torch.cat([states, taken(distances, paths.distances)], 2)
         read = torch.zeros_like(h).index_add(0, paths.nodes[:, -1], lstm.read(states))
         return self.act(self.norm(h + read))
 

@@ -156,7 +156,7 @@ class CombinatorialEmbedding(BaseEstimator):
         for node in order[1:]:
             children[self.parent_[node]].append(int(node))
             depth[node] = depth[self.parent_[node]] + 1
-        most = max(len(own) + (self.parent_[node] >= 0) for node, own in enumerate(children))
+        most = max(len(own) + int(self.parent_[node] >= 0) for node, own in enumerate(children))
         self.tau_ = edge_length(most, self.epsilon) if self.tau is None else float(self.tau)
         self.bits_ = needed_bits(int(depth.max()), self.tau_) if self.bits is None else self.bits
         with mpmath.workprec(self.bits_):
@@ -209,7 +209,9 @@ def place(
         x, back = points[node], None
         if parent[node] >= 0:
             seen = mobius_add([-a for a in x], points[parent[node]])
-            back = (unit(seen) if seen is not None else None) or unit([-a for a in x])  # too few bits: towards the middle
+            back = (unit(seen) if seen is not None else None) or unit(
+                [-a for a in x]
+            )  # too few bits: towards the middle
         for child, direction in zip(children[node], around(back, len(children[node]), dim), strict=True):
             moved = mobius_add(x, [radius * a for a in direction])
             points[child] = x if moved is None else moved

@@ -37,9 +37,7 @@ class HMDS(BaseEstimator):
     def fit(self, graph: Any, y: Any = None) -> HMDS:
         """Embeds the nodes of a graph by their hops, or the rows of a symmetric matrix (n, n) of distances."""
         if self.dim < 1 or not 0 < self.scale < np.inf:
-            raise ValueError(
-                f"dim must be 1 or more and scale positive and finite, got {self.dim} and {self.scale}."
-            )
+            raise ValueError(f"dim must be 1 or more and scale positive and finite, got {self.dim} and {self.scale}.")
         wanted = target_distances(graph)
         if np.isnan(wanted).any():
             raise ValueError("a distance is missing (NaN); HMDS needs them all, PoincareEmbedding does not.")

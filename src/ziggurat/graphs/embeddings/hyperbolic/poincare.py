@@ -52,8 +52,8 @@ class PoincareEmbedding(BaseEstimator):
         self,
         dim: int = 2,
         epochs: int = 300,
-        partners: int = 50,
-        lr: float = 1.0,
+        partners: int = 25,
+        lr: float = 0.1,
         batch_size: int = 1024,
         random_state: int = 0,
     ) -> None:
@@ -91,7 +91,12 @@ class PoincareEmbedding(BaseEstimator):
 
 
 def descend(
-    x: Float[Tensor, "n d"], log_scale: Float[Tensor, ""], i: Tensor, j: Tensor, wanted: Float[Tensor, " P"], rate: float
+    x: Float[Tensor, "n d"],
+    log_scale: Float[Tensor, ""],
+    i: Tensor,
+    j: Tensor,
+    wanted: Float[Tensor, " P"],
+    rate: float,
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, ""], float]:
     """Points and log s after one step on the pairs (i, j), and the mean loss before it. s moves by its gradient of the mean loss."""
     with torch.enable_grad():

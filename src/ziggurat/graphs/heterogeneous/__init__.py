@@ -1,0 +1,1 @@
+"""Graphs of several kinds of nodes, and the paths through them."""

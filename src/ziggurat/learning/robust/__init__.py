@@ -1,0 +1,1 @@
+"""Learners that withstand poisoned data."""
