@@ -2,15 +2,14 @@
 
 Drawn complexes, half of them triangulations (Delaunay) of 20 to 30 random points, half grids of 4 to 6 by 4 to 6 nodes: a random half of
 the faces is filled. Each edge carries a flow, of mean square 1, mixed of a random gradient, curl and harmonic flow with Dirichlet weights;
-the target is the harmonic share of its energy. (The specification's flow has norm 1; scaled, its target is the same.) Nodes and polygons
+the target is the harmonic share of its energy. Nodes and polygons
 carry zeros. 160 complexes for training, 60 for validation, 120 for testing.
 
 CWCNN (3 convolutions of width 16, bounded) and CWAN (2 blocks of width 16) with signs, against the same networks on |B|, which has all
 that is known of who touches whom; against their unsigned forms on |B| (ReLU, biases, means; additive attention of 2 heads); and CWCNN
 without polygons. Widths are such that parameters are equal within a tenth. Adam, 28 epochs of batches of 40 with each of two rates; rate
 and epoch are chosen on the validation complexes, and the unsigned form that is better there counts.
-
-Not measured here: the specification's second data set, ESOL, as the library reads no SMILES.
+Not measured: the specification's second data set, ESOL, as the library reads no SMILES.
 """
 
 from __future__ import annotations

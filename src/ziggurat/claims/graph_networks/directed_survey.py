@@ -11,7 +11,8 @@ matrices of every layer kept: equal parameters. On the block model also MagNet (
 0. 100 steps of Adam (MagNet: 200), weight decay 5e-4; the part a of outgoing edges (1/2 or 1), for MagNet the rate (0.01 or 0.03), and
 the step are those that do best on the validation nodes; Dir-GNN's rate is 0.01. Features of the real sets are 128 principal directions of
 the row-normalised ones, the same for every arm. The profile sees the classes of the training nodes alone; its margin of 5 % was set after
-a look at the profiles of the real graphs' training nodes (one split), before any accuracy was known.
+a look at the profiles of the real graphs' training nodes (one split), when accuracies of HoloNets' directed and symmetrised networks on
+chameleon and squirrel were already known.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -38,9 +39,6 @@ class MetaGraph(NamedTuple):
     coarse: Tensor
     contexts: tuple[tuple[Context, ...], ...]
 
-    def __len__(self) -> int:
-        return len(self.x)
-
 
 def relation(data: HeteroData, source: str, target: str) -> sparse.csr_matrix:
     """The binary matrix of all edges between two kinds of nodes, whichever way they point."""
@@ -67,7 +65,7 @@ def metapath_adjacency(data: HeteroData, path: Sequence[str]) -> sparse.csr_matr
     if len(path) < 2 or path[0] != path[-1]:
         raise ValueError(f"a meta-path has two or more kinds of nodes and ends with its first one, got {tuple(path)}.")
     matrix = relation(data, path[0], path[1])
-    for source, target in zip(path[1:], path[2:], strict=False):
+    for source, target in pairwise(path[1:]):
         matrix = matrix @ relation(data, source, target)
     matrix = (matrix > 0).astype(np.float64).tolil()
     matrix.setdiag(0)
@@ -106,7 +104,7 @@ def meta_graph(data: HeteroData, paths: Sequence[Sequence[str]]) -> MetaGraph:
     contexts = []
     for path in paths:
         reach, found = sparse.identity(data[target].num_nodes, format="csr"), []
-        for source, kind in zip(path[: len(path) // 2], path[1 : len(path) // 2 + 1], strict=True):
+        for source, kind in pairwise(path[: len(path) // 2 + 1]):
             reach = ((reach @ relation(data, source, kind)) > 0).astype(np.float64)
             share = sparse.diags(1 / np.maximum(np.asarray(reach.sum(1)).ravel(), 1))
             found.append(Context(tensor(share @ reach), data[kind].x if "x" in data[kind] else None))
