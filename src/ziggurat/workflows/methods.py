@@ -120,7 +120,9 @@ def check_fit(method: Method, shape: Shape, data_name: str) -> None:
             f"choose a method for {shape.kind} data (`ziggurat list`), or other data."
         )
     if method.contract == "embedding" and shape.kind != "graph":
-        raise ValueError(f"{method.name} embeds the nodes of one graph, and {data_name} is many; choose a graph network.")
+        raise ValueError(
+            f"{method.name} embeds the nodes of one graph, and {data_name} is many; choose a graph network."
+        )
     learns = catalogue.contract_of(method.learner).get("input", "image")
     if method.learner != "supervised" and learns != shape.kind and learns not in FEEDS[shape.kind]:
         raise ValueError(f"{method.learner} learns from {learns} data, and {data_name} is {shape.kind} data.")

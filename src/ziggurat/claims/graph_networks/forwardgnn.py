@@ -13,6 +13,7 @@ features that come in are not counted.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ class Probed(LocalLearner):
 def stack(graph: Data, depth: int) -> GraphNetwork:
     """Convolutions and a linear classifier, for backpropagation."""
     widths = [graph.x.shape[1], *[WIDTH] * depth]
-    layers = [GCNConv(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    layers = [GCNConv(a, b) for a, b in pairwise(widths)]
     acts = [nn.ReLU() for _ in layers]
     return GraphNetwork(layers, acts, (WIDTH,) * depth, int(graph.y.max()) + 1, 0.5, weighted=True)
 

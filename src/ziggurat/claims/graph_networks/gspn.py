@@ -1,15 +1,15 @@
 """GSPN: mixtures along the trees of messages answer probabilistic queries about missing features, and embed graphs with few labels.
 
 Missing features: block models of 5 × 100 nodes (links with 0.06 inside and 0.006 between blocks) and 12 Gaussian features of unit
-variance around block means of deviation 0.65, so that the blocks overlap. Of the entries 10, 40 or 70% are hidden, from training too. GSPN
-of one and two levels with five states, started at k-means, takes 200 full-batch steps of Adam at 0.02 on the likelihood of the observed
-entries. Against it: a diagonal mixture of five Gaussians fitted by EM to the observed entries (of ten starts the likeliest), and one
-Gaussian. Measured is the negative log-density of a node's hidden entries given the observed ones, by hidden entry.
+variance around block means of deviation 0.65, so that the blocks overlap. Of the entries 10, 40 or 70% are hidden, from training too.
+GSPN of one and two levels with five states, started at k-means, takes 200 full-batch steps of Adam at 0.02 on the likelihood of the
+observed entries. Against it: a diagonal mixture of five Gaussians fitted by EM to the observed entries (of ten starts the likeliest), and
+one Gaussian. Measured is the negative log-density of a node's hidden entries given the observed ones, by hidden entry.
 
 Deviations are at least 0.5 in every mixture.
 
-Few labels: 1,500 graphs of NCI1 with 5% of them labelled, three draws, averaged; the rest is for testing. Logistic regression reads the mean
-posteriors of a GSPN of three levels and ten states after 40 steps at 0.05 on all graphs without their labels, and those of the same
+Few labels: 1,500 graphs of NCI1 with 5% of them labelled, three draws, averaged; the rest is for testing. Logistic regression reads the
+mean posteriors of a GSPN of three levels and ten states after 40 steps at 0.05 on all graphs without their labels, and those of the same
 network before. GIN (two layers of 32, 100 full-batch steps of Adam at 0.01) is trained with the same labels.
 """
 

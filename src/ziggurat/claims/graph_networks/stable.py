@@ -2,11 +2,11 @@
 
 Measured on the largest component of Cora with its 500 commonest words, a random 10/10/80% split. The attack inserts pairs of different
 classes, 0, 10, 20 and 40% of the number of edges; it knows all classes, as an attacker may. STABLE (128 units, the contrast at most 100
-steps) takes t of 0.1, 0.3 or 0.5 and k of 0 or 5, whichever does best on the validation nodes; so do two arms without one of its
-parts: the features in place of the embedding, and a plain GCN in place of the last stage. Against them: GCN on the poisoned graph, and GCN
+steps) takes t of 0.1, 0.3 or 0.5 and k of 0 or 5, whichever does best on the validation nodes; so do two arms without one of its parts:
+the features in place of the embedding, and a plain GCN in place of the last stage. Against them: GCN on the poisoned graph, and GCN
 without the edges of small Jaccard similarity (below 0.01 or 0.05, chosen likewise). All classifiers have 16 hidden units, dropout 0.5,
-weight decay 5e-4 and 100 full-batch steps of Adam at 0.01, and end in the best step on the validation nodes. Of STABLE's pruning at 40% the shares of inserted
-and of true edges that went are counted.
+weight decay 5e-4 and 100 full-batch steps of Adam at 0.01, and end in the best step on the validation nodes. Of STABLE's pruning at 40%
+the shares of inserted and of true edges that went are counted.
 
 The attack stands in for Mettack, whose poisoned graphs cannot be had; its gradients need all pairs of nodes.
 """
