@@ -131,9 +131,8 @@ def test_repairs_a_poisoned_graph():
     same = data.y[data.edge_index[0]] == data.y[data.edge_index[1]]
     refined = model.refiner_.edge_index_
     after = data.y[refined[0]] == data.y[refined[1]]
-    assert (
-        after.float().mean() > same.float().mean() + 0.02
-    )  # 0.61 of the poisoned edges join one class, 0.64 of the refined
+    # 0.61 of the poisoned edges join one class, 0.64 of the refined ones
+    assert after.float().mean() > same.float().mean() + 0.02
     assert (model.predict(data) == data.y.numpy())[data.test_mask].mean() > 0.8
     edges, h = StructureRefiner(width=32, neighbours=3, steps=100).fit_transform(data.x, data.edge_index)
     assert torch.equal(edges, refined) and h.shape == (120, 32)

@@ -240,7 +240,7 @@ class StructureRefiner(BaseEstimator):
 
     def fit_transform(
         self, x: Float[Tensor, "N F"], edge_index: Int64[Tensor, "2 E"]
-    ) -> tuple[Int64[Tensor, "2 F"], Float[Tensor, "N D"]]:
+    ) -> tuple[Int64[Tensor, "2 R"], Float[Tensor, "N D"]]:
         """The refined edges and the embedding."""
         self.fit(Data(x=x, edge_index=edge_index))
         return self.edge_index_, torch.from_numpy(self.embedding_)
