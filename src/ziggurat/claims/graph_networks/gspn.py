@@ -57,8 +57,7 @@ def gspn(graph: Data, observed: torch.Tensor, depth: int, seed: int) -> float:
     torch.manual_seed(seed)
     network = GSPN(GaussianEmission(FEATURES, BLOCKS, LOWEST), depth)
     network.start_at_centres(graph.x, observed, seed=seed)
-    nodes = torch.arange(len(graph.x))
-    batch = GraphBatch((graph.x, graph.edge_index, None, None, observed), graph.y, nodes)
+    batch = GraphBatch((graph.x, graph.edge_index, None, None, observed), graph.y, torch.arange(len(graph.x)))
     fit(GSPNLearner(network, lr=0.02), [batch], steps=200, seed=seed)
     with torch.inference_mode():
         return -float(network.query(graph.x, graph.edge_index, observed, ~observed).sum() / (~observed).sum())
