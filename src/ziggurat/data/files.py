@@ -31,7 +31,7 @@ def read(path: Path, size: int | None = None) -> Any:
     if path.suffix == ".csv":
         return read_csv(path, size)
     if path.suffix in GRAPHS:
-        from ziggurat.data.graphfiles import read_graph
+        from ziggurat.data.graphs.files import read_graph
 
         return read_graph(path)
     raise ValueError(

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ziggurat.data.datasets import Boxes, Images, Segments, Taxonomy
-from ziggurat.data.graph_readers import GRAPH_READERS
+from ziggurat.data.graphs.readers import GRAPH_READERS
 from ziggurat.data.sources import cache_folder, choose, locate, sources, write_atomically
 
 Reader = Callable[[str, Any, str | Path | None], Any]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch_geometric.nn import GATConv, GCNConv, GINConv, global_mean_pool
+from torch_geometric.nn import GATConv, GCNConv, GINConv
 
 from ziggurat.graphs.propagation import check_edges, gcn_norm, propagate
+from ziggurat.graphs.staged import StagedGraph
 from ziggurat.nn.recipe import Recipe
-from ziggurat.nn.staged import Classifier, Staged
+from ziggurat.nn.staged import Classifier
 
 
 class Propagate(nn.Module):
@@ -19,7 +20,7 @@ class Propagate(nn.Module):
         return propagate(x, *gcn_norm(edge_index, edge_weight, len(x), dtype=x.dtype))
 
 
-class GraphNetwork(Staged):
+class GraphNetwork(StagedGraph):
     """Layers of message passing, each followed by an activation and dropout; what the baselines below share.
 
     Arguments:
@@ -33,9 +34,6 @@ class GraphNetwork(Staged):
     Shapes: x (N, F), edge_index (2, E), edge_weight (E,) -> (N, num_classes); with `batch` (N,) naming each node's graph,
     the mean over each graph's nodes goes to the classifier: (graphs, num_classes).
     """
-
-    input = "graph"
-    sequential = False
 
     def __init__(
         self,
@@ -69,18 +67,6 @@ class GraphNetwork(Staged):
             x = act(layer(self.dropouts[i - 1](x) if i else x, *edges))
             features.append(x)
         return features
-
-    def forward(
-        self,
-        x: Float[Tensor, "N F"],
-        edge_index: Int64[Tensor, "2 E"],
-        edge_weight: Float[Tensor, " E"] | None = None,
-        batch: Int64[Tensor, " N"] | None = None,
-    ) -> Tensor:
-        features = self.forward_features(x, edge_index, edge_weight)
-        if batch is not None:
-            features = [*features[:-1], global_mean_pool(features[-1], batch)]
-        return self.forward_head(features)
 
     def recipe(self, lr: float | None = None, weight_decay: float = 5e-4) -> Recipe:
         """Adam at 0.01 with weight decay, as usual for citation graphs (200 full-batch steps)."""

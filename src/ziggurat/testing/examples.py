@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch_geometric.data import Batch, Data
 
-from ziggurat.data.complexes import CWComplex, batch_complexes, from_polygons
 from ziggurat.data.datasets import Images
+from ziggurat.data.graphs.complexes import CWComplex, batch_complexes, from_polygons
 from ziggurat.data.seeds import derive, generator
 
 NODES, FEATURES, CLASSES = 12, 8, 3

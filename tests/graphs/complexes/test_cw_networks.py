@@ -4,7 +4,14 @@ from torch_geometric.data import Data
 
 from tests.graphs.complexes.test_hodge import SQUARE, TETRAHEDRON, torus
 from tests.typecheck import value_error
-from ziggurat.data.complexes import CWComplex, batch_complexes, boundary, from_graph, from_polygons, from_simplices
+from ziggurat.data.graphs.complexes import (
+    CWComplex,
+    batch_complexes,
+    boundary,
+    from_graph,
+    from_polygons,
+    from_simplices,
+)
 from ziggurat.graphs.complexes.cwan import CWAN, CWAttention, sharing
 from ziggurat.graphs.complexes.cwcnn import CWCNN, CWConv, bound, readout
 from ziggurat.graphs.complexes.hodge import betti, hodge

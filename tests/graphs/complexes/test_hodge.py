@@ -1,7 +1,14 @@
 import torch
 
 from tests.typecheck import value_error
-from ziggurat.data.complexes import batch_complexes, boundary, check_complex, from_polygons, from_simplices, rings
+from ziggurat.data.graphs.complexes import (
+    batch_complexes,
+    boundary,
+    check_complex,
+    from_polygons,
+    from_simplices,
+    rings,
+)
 from ziggurat.graphs.complexes.hodge import betti, hodge
 
 SQUARE = [(0, 1), (1, 2), (2, 3), (3, 0)]

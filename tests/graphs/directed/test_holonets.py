@@ -7,7 +7,7 @@ from torch_geometric.nn import DirGNNConv, GCNConv
 from torch_geometric.utils import to_dense_adj
 
 from tests.typecheck import value_error
-from ziggurat.data.collapsing import expanded, weighted_digraph
+from ziggurat.data.graphs.collapsing import expanded, weighted_digraph
 from ziggurat.graphs.directed.holonets import ComplexFaberConv, FaberConv, FaberNet, holomorphic_filter
 from ziggurat.graphs.directed.resolvent import DirResolvNet, ResolventConv, in_laplacian, mass_readout
 

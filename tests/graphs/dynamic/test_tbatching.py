@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.typecheck import value_error
-from ziggurat.data.hub_interactions import hub_interactions
+from ziggurat.data.graphs.hub_interactions import hub_interactions
 from ziggurat.graphs.dynamic.jodie import JODIE
 from ziggurat.graphs.dynamic.tbatching import TBatcher, TBatchLoss, tbatch_ids
 

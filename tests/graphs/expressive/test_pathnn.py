@@ -4,8 +4,8 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from tests.typecheck import value_error
-from ziggurat.data.graph_generators import CSL_SKIPS, circular_skip_links, relabelled, rook, shrikhande
-from ziggurat.data.paths import AddPaths, path_tensor
+from ziggurat.data.graphs.generators import CSL_SKIPS, circular_skip_links, relabelled, rook, shrikhande
+from ziggurat.data.graphs.paths import AddPaths, path_tensor
 from ziggurat.graphs.expressive.pathnn import PathConv, PathLSTM, PathNN
 from ziggurat.testing import ring_graph
 

@@ -5,8 +5,8 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, SimpleConv
 
 from tests.typecheck import value_error
-from ziggurat.data.graph_attacks import dice
-from ziggurat.data.graph_generators import planted, stochastic_blocks
+from ziggurat.data.graphs.attacks import dice
+from ziggurat.data.graphs.generators import planted, stochastic_blocks
 from ziggurat.graphs.propagation import gcn_norm
 from ziggurat.graphs.sparse_operator import sparse_operator
 from ziggurat.learning.robust.stable import (

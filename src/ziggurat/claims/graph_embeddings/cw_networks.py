@@ -21,9 +21,10 @@ import torch
 from scipy.spatial import Delaunay
 from torch import Tensor, nn
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
-from ziggurat.data.complexes import CWComplex, batch_complexes, boundary, from_polygons
+from ziggurat.data.graphs.complexes import CWComplex, batch_complexes, boundary, from_polygons
 from ziggurat.data.seeds import derive, generator
 from ziggurat.graphs.complexes.cwan import CWAN
 from ziggurat.graphs.complexes.cwcnn import CWCNN
@@ -106,7 +107,7 @@ def trained(make: Callable[[], nn.Module], parts: list[Batches], seed: int) -> t
                 (network(cells)[:, 0] - target).square().mean().backward()
                 optimizer.step()
             if epoch % 4 == 3:
-                best = max(best, (r_squared(network, parts[1]), r_squared(network, parts[2])))
+                best = best_on_validation((best, (r_squared(network, parts[1]), r_squared(network, parts[2]))))
     return best
 
 
@@ -133,7 +134,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     found = {name: trained(make, views[view], seed) for name, (view, make) in run.progress(arms.items(), "arms")}
     values = {name: test for name, (_, test) in found.items()}
     for name in ("cnn", "an"):
-        values[f"{name}_baseline"] = max(found[f"{name}_absolute"], found[f"{name}_unsigned"])[1]
+        values[f"{name}_baseline"] = best_on_validation((found[f"{name}_absolute"], found[f"{name}_unsigned"]))[1]
     return values
 
 

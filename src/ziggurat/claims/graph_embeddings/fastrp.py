@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.extmath import randomized_svd
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.graphs.adjacency import adjacency
@@ -58,7 +59,8 @@ def scores(x: np.ndarray, y: np.ndarray, parts: tuple[np.ndarray, np.ndarray, np
     best = (-1.0, 0.0)
     for penalty in PENALTIES:
         classifier = LogisticRegression(C=penalty, max_iter=200, tol=1e-3).fit(x[train], y[train])
-        best = max(best, (classifier.score(x[valid], y[valid]), classifier.score(x[test], y[test])))
+        found = (classifier.score(x[valid], y[valid]), classifier.score(x[test], y[test]))
+        best = best_on_validation((best, found))
     return best
 
 
@@ -97,14 +99,12 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
             found = (*scores(x, y, parts), weights, beta)
             if beta == 0 and weights == WEIGHTS[1]:
                 values[f"{name}_beta0"] = found[1]
-            best = max(best, found)
+            best = best_on_validation((best, found))
         values[f"{name}_fastrp"] = best[1]
         chosen = FastRP(DIMENSIONS, best[2], best[3], random_state=seed)
         values[f"{name}_fastrp_seconds"] = min(fitted(chosen, graph)[1] for _ in range(3))
-        values[f"{name}_first_power"] = max(
-            scores(FastRP(DIMENSIONS, (1.0,), beta, random_state=seed).fit(graph).embedding_, y, parts)
-            for beta in BETAS
-        )[1]
+        powers = (FastRP(DIMENSIONS, (1.0,), beta, random_state=seed).fit(graph).embedding_ for beta in BETAS)
+        values[f"{name}_first_power"] = best_on_validation(scores(x, y, parts) for x in powers)[1]
         x, values[f"{name}_deepwalk_seconds"] = fitted(DeepWalk(random_state=seed), graph)
         values[f"{name}_deepwalk"] = scores(x, y, parts)[1]
         if name in DENSE:

@@ -20,7 +20,7 @@ from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.batch import GraphBatch
 from ziggurat.data.feeds import GraphLoader
-from ziggurat.data.holding_out import hold_out
+from ziggurat.data.graphs.holding_out import hold_out
 from ziggurat.data.seeds import generator
 from ziggurat.data.transforms import row_normalize
 from ziggurat.graphs.baselines import GCN

@@ -23,8 +23,8 @@ from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.batch import GraphBatch
 from ziggurat.data.feeds import GraphLoader
-from ziggurat.data.holding_out import hold_out
-from ziggurat.data.hypergraph_generators import unanimous_groups
+from ziggurat.data.graphs.holding_out import hold_out
+from ziggurat.data.graphs.hypergraph_generators import unanimous_groups
 from ziggurat.data.transforms import row_normalize
 from ziggurat.graphs.hypergraphs.network import CONVOLUTIONS, HypergraphNetwork
 from ziggurat.learning.supervised import Supervised

@@ -22,8 +22,8 @@ from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.batch import GraphBatch
 from ziggurat.data.feeds import GraphLoader
-from ziggurat.data.holding_out import hold_out_by_class
-from ziggurat.data.hypergraph_generators import random_groups
+from ziggurat.data.graphs.holding_out import hold_out_by_class
+from ziggurat.data.graphs.hypergraph_generators import random_groups
 from ziggurat.data.seeds import generator
 from ziggurat.data.transforms import row_normalize
 from ziggurat.graphs.hypergraphs.hgnn import HGNN, Smoother

@@ -18,9 +18,10 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
-from ziggurat.data.graph_generators import planted, stochastic_blocks
+from ziggurat.data.graphs.generators import planted, stochastic_blocks
 from ziggurat.graphs.adjacency import adjacency
 from ziggurat.graphs.embeddings.line import LINE, train_proximity, unit
 from ziggurat.metrics.finding import Finding, at_least, floor
@@ -50,7 +51,8 @@ def scores(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[float, float]:
     best = (-1.0, 0.0)
     for penalty in PENALTIES:
         model = LogisticRegression(C=penalty, max_iter=200, tol=1e-3).fit(x[train], y[train])
-        best = max(best, (100 * model.score(x[valid], y[valid]), 100 * model.score(x[test], y[test])))
+        found = (100 * model.score(x[valid], y[valid]), 100 * model.score(x[test], y[test]))
+        best = best_on_validation((best, found))
     return best
 
 
@@ -83,7 +85,7 @@ def weighted_arms(seed: int) -> dict[str, float]:
         "plain": {factor: descent(factor, np.inf) for factor in FACTORS},
         "bounded": {factor: descent(factor, 0.5) for factor in FACTORS},
     }
-    values = {name: max(arm.values())[1] for name, arm in arms.items()}
+    values = {name: best_on_validation(arm.values())[1] for name, arm in arms.items()}
     values |= {f"{name}_factor": max(arm, key=lambda factor: arm[factor]) for name, arm in arms.items()}
     return values | {"sampling_untuned": arms["sampling"][1.0][1], "equal_weights": drawn(1.0, ones)[1]}
 

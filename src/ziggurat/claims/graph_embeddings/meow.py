@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.batch import GraphBatch
@@ -71,7 +72,7 @@ def probe(vectors: Tensor, y: Tensor, groups: dict[str, Tensor]) -> list[float]:
             model = LogisticRegression(C=penalty, max_iter=1000).fit(x[train], y[train].numpy())
             guess = {name: model.predict(x[groups[name]]) for name in ("valid", "test")}
             scores.append(tuple(macro_f1(y[groups[name]], guess[name]) for name in ("valid", "test")))
-        found.append(max(scores)[1])
+        found.append(best_on_validation(scores)[1])
     return found
 
 
@@ -101,7 +102,8 @@ def supervised(graph: MetaGraph, y: Tensor, groups: dict[str, Tensor], seed: int
             if step % 4 == 3:
                 with torch.inference_mode():
                     guess = network.eval()(graph).argmax(1)
-                best = max(best, tuple(macro_f1(y[groups[n]], guess[groups[n]].numpy()) for n in ("valid", "test")))
+                scored = tuple(macro_f1(y[groups[n]], guess[groups[n]].numpy()) for n in ("valid", "test"))
+                best = best_on_validation((best, scored))
         found.append(best[1])
     return found
 

@@ -23,7 +23,7 @@ from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.batch import GraphBatch
 from ziggurat.data.feeds import GraphLoader
-from ziggurat.data.holding_out import hold_out
+from ziggurat.data.graphs.holding_out import hold_out
 from ziggurat.data.transforms import row_normalize
 from ziggurat.graphs.hypergraphs.hgnn import HGNN
 from ziggurat.graphs.hypergraphs.incidence import add_singletons

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
-from ziggurat.data.hub_interactions import hub_interactions
+from ziggurat.data.graphs.hub_interactions import hub_interactions
 from ziggurat.data.seeds import derive
 from ziggurat.graphs.dynamic.jodie import JODIE, States
 from ziggurat.graphs.dynamic.tbatching import TBatcher, TBatchLoss

@@ -22,8 +22,8 @@ from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.batch import GraphBatch
 from ziggurat.data.feeds import GraphLoader
+from ziggurat.data.graphs.thinning import commonest_features
 from ziggurat.data.seeds import derive, generator
-from ziggurat.data.thinning import commonest_features
 from ziggurat.data.transforms import row_normalize
 from ziggurat.graphs.baselines import GCN
 from ziggurat.learning.distill.vqgraph import GraphTokenizer, TokenizerTraining, VQGraph

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.feeds import WholeGraph, feed
-from ziggurat.data.thinning import commonest_features, fewer_labels
+from ziggurat.data.graphs.thinning import commonest_features, fewer_labels
 from ziggurat.data.transforms import row_normalize
 from ziggurat.explain.smoothness import smoothness_metric
 from ziggurat.graphs.decoupled.dagnn import DAGNN
@@ -79,7 +80,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
             torch.manual_seed(seed)
             network = DAGNN(features, classes, hops, dropout=dropout, combine=combine)
             tries.append(trained(on, network, decay, seed))
-        return max(tries)[1:]
+        return best_on_validation(tries)[1:]
 
     for hops in DEPTHS:
         values[f"dagnn_{hops}"], values[f"smoothness_dagnn_{hops}"] = dagnn(graph, hops)

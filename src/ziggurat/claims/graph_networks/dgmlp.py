@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
-from ziggurat.data.thinning import commonest_features, fewer_edges, fewer_labels
+from ziggurat.data.graphs.thinning import commonest_features, fewer_edges, fewer_labels
 from ziggurat.data.transforms import row_normalize
 from ziggurat.graphs.decoupled.dgmlp import Depths, depth_study
 from ziggurat.metrics.finding import Finding, at_least, at_most, floor

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
-from ziggurat.data.graph_generators import stochastic_blocks
+from ziggurat.data.graphs.generators import stochastic_blocks
 from ziggurat.data.seeds import generator
 from ziggurat.graphs.directed.dir_gnn import dir_gnn
 from ziggurat.graphs.directed.magnet import MagNet
@@ -108,7 +109,8 @@ def accuracy(graph: Data, edges: Tensor, arm: str, seed: int) -> float:
             if step % 5 == 4:
                 with torch.no_grad():
                     right = (net.eval()(graph.x, edges).argmax(1) == graph.y).float()
-                best = max(best, (float(right[graph.val_mask].mean()), float(right[graph.test_mask].mean())))
+                scored = (float(right[graph.val_mask].mean()), float(right[graph.test_mask].mean()))
+                best = best_on_validation((best, scored))
     return best[1]
 
 

@@ -21,7 +21,7 @@ from torch_geometric.data import Data
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.feeds import WholeGraph, feed
-from ziggurat.data.thinning import commonest_features
+from ziggurat.data.graphs.thinning import commonest_features
 from ziggurat.data.transforms import row_normalize
 from ziggurat.graphs.baselines import GAT
 from ziggurat.graphs.convolutions.fie import FisherEmbedding

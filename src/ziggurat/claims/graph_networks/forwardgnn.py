@@ -26,8 +26,8 @@ from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.batch import Batch
 from ziggurat.data.feeds import WholeGraph, feed
+from ziggurat.data.graphs.thinning import commonest_features
 from ziggurat.data.seeds import generator
-from ziggurat.data.thinning import commonest_features
 from ziggurat.data.transforms import row_normalize
 from ziggurat.graphs.baselines import GraphNetwork
 from ziggurat.learning.supervised import Supervised

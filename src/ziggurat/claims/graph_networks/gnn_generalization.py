@@ -19,8 +19,8 @@ from torch_geometric.data import Data
 
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
+from ziggurat.data.graphs.thinning import commonest_features
 from ziggurat.data.seeds import derive
-from ziggurat.data.thinning import commonest_features
 from ziggurat.metrics.finding import Finding, at_least, floor
 from ziggurat.theory.gnn_generalization import (
     FilteredLinear,

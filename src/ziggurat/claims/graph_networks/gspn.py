@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.batch import Batch, GraphBatch
-from ziggurat.data.graph_generators import planted, stochastic_blocks
+from ziggurat.data.graphs.generators import planted, stochastic_blocks
 from ziggurat.data.seeds import derive, generator
 from ziggurat.graphs.baselines import GIN
 from ziggurat.graphs.probabilistic.gspn import GSPN, CategoricalEmission, GaussianEmission, GSPNLearner
@@ -76,7 +77,7 @@ def mixture(x: np.ndarray, seen: np.ndarray, components: int, seed: int) -> floa
             joint = np.log(prior) + (single * seen[:, None]).sum(2)
             total = np.logaddexp.reduce(joint, 1, keepdims=True)
             hidden = np.logaddexp.reduce(joint - total + (single * ~seen[:, None]).sum(2), 1)
-            best = max(best, (float(total.sum()), -float(hidden.sum() / (~seen).sum())))
+            best = best_on_validation((best, (float(total.sum()), -float(hidden.sum() / (~seen).sum()))))
             share = np.exp(joint - total)
             weight = np.einsum("nc,nf->cf", share, seen) + 1e-6
             mean = np.einsum("nc,nf->cf", share, x * seen) / weight

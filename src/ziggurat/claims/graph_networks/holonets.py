@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
-from ziggurat.data.collapsing import expanded, weighted_digraph
+from ziggurat.data.graphs.collapsing import expanded, weighted_digraph
 from ziggurat.data.seeds import derive, generator
 from ziggurat.graphs.baselines import GCN
 from ziggurat.graphs.directed.holonets import FaberNet
@@ -80,7 +81,8 @@ def accuracy(graph: Data, x: Tensor, edges: Tensor, arm: str, seed: int) -> floa
             if step % 5 == 4:
                 with torch.no_grad():
                     right = (net.eval()(x, edges).argmax(1) == graph.y).float()
-                best = max(best, (float(right[graph.val_mask].mean()), float(right[graph.test_mask].mean())))
+                scored = (float(right[graph.val_mask].mean()), float(right[graph.test_mask].mean()))
+                best = best_on_validation((best, scored))
     return best[1]
 
 

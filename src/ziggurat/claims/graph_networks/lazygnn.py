@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.feeds import WholeGraph, feed
-from ziggurat.data.graph_generators import stochastic_blocks
+from ziggurat.data.graphs.generators import stochastic_blocks
+from ziggurat.data.graphs.thinning import commonest_features
 from ziggurat.data.seeds import generator
-from ziggurat.data.thinning import commonest_features
 from ziggurat.data.transforms import row_normalize
 from ziggurat.graphs.decoupled.lazygnn import LazyGNN
 from ziggurat.learning.supervised import Supervised
@@ -97,7 +98,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
         graph = ring(seed) if name == "ring" else row_normalize(commonest_features(run.data(name), WORDS))
         for arm, settings in arms.items():
             tries = [(*trained(graph, hops, beta, seed), beta) for hops, beta in settings]
-            _, own, far, milliseconds, beta = max(tries)
+            _, own, far, milliseconds, beta = best_on_validation(tries)
             values |= {f"{arm}_{name}": own, f"{arm}_far_{name}": far, f"ms_{arm}_{name}": milliseconds}
             if arm == "lazy":
                 values[f"beta_{name}"] = beta

@@ -27,8 +27,8 @@ from ziggurat.claims.run import Run
 from ziggurat.data.batch import Batch
 from ziggurat.data.datasets import Graphs
 from ziggurat.data.feeds import Labelled, Loader
-from ziggurat.data.graph_generators import CSL_SKIPS, circular_skip_links, csl, relabelled, rook, shrikhande
-from ziggurat.data.paths import AddPaths
+from ziggurat.data.graphs.generators import CSL_SKIPS, circular_skip_links, csl, relabelled, rook, shrikhande
+from ziggurat.data.graphs.paths import AddPaths
 from ziggurat.data.seeds import derive
 from ziggurat.graphs.expressive.pathnn import PathNN, SumClassifier
 from ziggurat.learning.supervised import Supervised

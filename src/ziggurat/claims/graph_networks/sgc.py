@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.feeds import WholeGraph, feed
@@ -71,9 +72,8 @@ def searched(graph: Data, seed: int, hops: int, self_loops: float = 1.0) -> tupl
         torch.manual_seed(seed)
         network = SGC(graph.x.shape[1], classes, hops, self_loops)
         predicted, seconds = train(graph, network, seed, float(decay))
-        best = max(
-            best, (score(graph, predicted, "val_mask"), score(graph, predicted, "test_mask"), seconds, float(decay))
-        )
+        found = (score(graph, predicted, "val_mask"), score(graph, predicted, "test_mask"), seconds, float(decay))
+        best = best_on_validation((best, found))
     return best[1:]
 
 

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
-from ziggurat.data.graph_generators import planted, stochastic_blocks
+from ziggurat.data.graphs.generators import planted, stochastic_blocks
 from ziggurat.data.seeds import derive, generator
 from ziggurat.graphs.baselines import GraphNetwork
 from ziggurat.graphs.propagation import gcn_norm
@@ -106,7 +107,7 @@ def accuracy(graph: dict[str, Tensor], arm: str, seed: int) -> float:
             if step % 5 == 4:
                 with torch.no_grad():
                     right = (net.eval()(*given).argmax(1) == y).float()
-                best = max(best, (float(right[valid].mean()), float(right[test].mean())))
+                best = best_on_validation((best, (float(right[valid].mean()), float(right[test].mean()))))
     return best[1]
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 from torch_geometric.utils import scatter, softmax
 
-from ziggurat.data.complexes import CWComplex
+from ziggurat.data.graphs.complexes import CWComplex
 from ziggurat.graphs.complexes.cwcnn import CellNetwork, Cells, check_dimension, widths
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import global_mean_pool
 from torch_geometric.utils import scatter
 
-from ziggurat.data.complexes import CWComplex
+from ziggurat.data.graphs.complexes import CWComplex
 from ziggurat.graphs.complexes.hodge import hodge, to_cofaces, to_faces
 from ziggurat.graphs.pooling.sparse_hgc import HiddenClassifier
 from ziggurat.nn.recipe import Recipe

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ziggurat.data.complexes import CWComplex
+from ziggurat.data.graphs.complexes import CWComplex
 
 
 def to_faces(cells: CWComplex, k: int, z: Float[Tensor, "n F"]) -> Float[Tensor, "m F"]:

@@ -28,9 +28,10 @@ from torch_geometric.nn import global_mean_pool
 
 from ziggurat.graphs.propagation import add_loops
 from ziggurat.graphs.sparse_operator import sparse_operator
+from ziggurat.graphs.staged import StagedGraph
 from ziggurat.nn.kernel_layer import KernelLayer
 from ziggurat.nn.recipe import Recipe
-from ziggurat.nn.staged import Classifier, Staged
+from ziggurat.nn.staged import Classifier
 
 
 class FIEConv(nn.Module):
@@ -123,7 +124,7 @@ class FIEStage(nn.Module):
         return self.kernel(self.conv(x, edge_index, edge_weight))
 
 
-class FIENet(Staged):
+class FIENet(StagedGraph):
     """The network for training with labels: all levels side by side go to a linear classifier.
 
     Arguments:
@@ -138,9 +139,6 @@ class FIENet(Staged):
     Shapes: x (N, F), edge_index (2, E), edge_weight (E,) -> (N, num_classes); with `batch` (N,) naming each node's graph, the mean
     over each graph's nodes goes to the classifier: (graphs, num_classes).
     """
-
-    input = "graph"
-    sequential = False
 
     def __init__(
         self,
@@ -180,18 +178,6 @@ class FIENet(Staged):
 
     def forward_head(self, features: list[Tensor], pre_logits: bool = False) -> Tensor:
         return self.head(torch.cat(features, 1), pre_logits=pre_logits)
-
-    def forward(
-        self,
-        x: Float[Tensor, "N F"],
-        edge_index: Int64[Tensor, "2 E"],
-        edge_weight: Float[Tensor, " E"] | None = None,
-        batch: Int64[Tensor, " N"] | None = None,
-    ) -> Tensor:
-        features = self.forward_features(x, edge_index, edge_weight)
-        if batch is not None:
-            features = [global_mean_pool(level, batch) for level in features]
-        return self.forward_head(features)
 
     def recipe(self, lr: float | None = None, weight_decay: float = 5e-4) -> Recipe:
         """Adam at 0.01 (200 full-batch steps); the decay is for the classifier, since anchors are directions."""

@@ -19,12 +19,13 @@ from typing import Literal
 import torch
 from jaxtyping import Complex, Float, Int64, Shaped
 from torch import Tensor, nn
-from torch_geometric.nn import JumpingKnowledge, global_mean_pool
+from torch_geometric.nn import JumpingKnowledge
 
 from ziggurat.graphs.directed.operators import dir_norm
 from ziggurat.graphs.sparse_operator import SparseOperator, sparse_operator
+from ziggurat.graphs.staged import StagedGraph
 from ziggurat.nn.recipe import Recipe
-from ziggurat.nn.staged import Classifier, Staged
+from ziggurat.nn.staged import Classifier
 
 DAMPINGS: dict[str, Callable[[int], float]] = {"exp": lambda k: 2.0 ** (1 - k), "lin": lambda k: 1 / k}
 """The factor of the k-th power, k ≥ 1, by name."""
@@ -241,7 +242,7 @@ class FaberBlock(nn.Module):
         return nn.functional.normalize(parts, dim=2).flatten(1)
 
 
-class FaberNet(Staged):
+class FaberNet(StagedGraph):
     """Faber convolutions, whose outputs meet in a jumping connection in front of a linear classifier.
 
     Arguments:
@@ -257,9 +258,6 @@ class FaberNet(Staged):
     Shapes: x (N, F), edge_index (2, E), edge_weight (E,) -> (N, num_classes); with `batch` the mean over each graph's nodes is
     classified.
     """
-
-    input = "graph"
-    sequential = False
 
     def __init__(
         self,
@@ -316,18 +314,6 @@ class FaberNet(Staged):
     def forward_head(self, features: list[Tensor], pre_logits: bool = False) -> Tensor:
         joined = features[-1] if self.jumping == "last" else self.jump(features)
         return self.head(joined, pre_logits=pre_logits)
-
-    def forward(
-        self,
-        x: Float[Tensor, "N F"],
-        edge_index: Int64[Tensor, "2 E"],
-        edge_weight: Float[Tensor, " E"] | None = None,
-        batch: Int64[Tensor, " N"] | None = None,
-    ) -> Tensor:
-        features = self.forward_features(x, edge_index, edge_weight)
-        if batch is not None:
-            features = [global_mean_pool(feature, batch) for feature in features]
-        return self.forward_head(features)
 
     def recipe(self, lr: float | None = None, weight_decay: float = 0.1) -> Recipe:
         """AdamW at 0.005 with the high weight decay of the paper's settings."""

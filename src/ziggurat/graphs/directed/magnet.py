@@ -11,13 +11,13 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch_geometric.nn import global_mean_pool
 
 from ziggurat.graphs.directed.operators import magnetic_adjacency
 from ziggurat.graphs.propagation import check_edges
 from ziggurat.graphs.sparse_operator import sparse_operator
+from ziggurat.graphs.staged import StagedGraph
 from ziggurat.nn.recipe import Recipe
-from ziggurat.nn.staged import Classifier, Staged
+from ziggurat.nn.staged import Classifier
 
 
 class MagNetConv(nn.Module):
@@ -79,7 +79,7 @@ def complex_relu(
     return real * kept, imaginary * kept
 
 
-class MagNet(Staged):
+class MagNet(StagedGraph):
     """Magnetic convolutions with complex ReLU; real and imaginary parts go side by side to a linear classifier.
 
     Arguments:
@@ -91,9 +91,6 @@ class MagNet(Staged):
     Shapes: x (N, F), edge_index (2, E), edge_weight (E,) -> (N, num_classes); with `batch` the mean over each graph's nodes is
     classified.
     """
-
-    input = "graph"
-    sequential = False
 
     def __init__(
         self,
@@ -127,18 +124,6 @@ class MagNet(Staged):
             pair = complex_relu(*self.run(stage, pair, edge_index, edge_weight))
             features.append(torch.cat(pair, 1))
         return features
-
-    def forward(
-        self,
-        x: Float[Tensor, "N F"],
-        edge_index: Int64[Tensor, "2 E"],
-        edge_weight: Float[Tensor, " E"] | None = None,
-        batch: Int64[Tensor, " N"] | None = None,
-    ) -> Tensor:
-        features = self.forward_features(x, edge_index, edge_weight)
-        if batch is not None:
-            features = [*features[:-1], global_mean_pool(features[-1], batch)]
-        return self.forward_head(features)
 
     def recipe(self, lr: float | None = None, weight_decay: float = 5e-4) -> Recipe:
         """Adam at 0.01, full-batch."""

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch_geometric.nn import global_add_pool
 
-from ziggurat.data.paths import PathKind, Paths, path_tensor
+from ziggurat.data.graphs.paths import PathKind, Paths, path_tensor
 from ziggurat.graphs.propagation import check_edges
 from ziggurat.nn.recipe import Recipe
 from ziggurat.nn.staged import Classifier, Staged

@@ -20,14 +20,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, normalize
-from torch_geometric.nn import GCNConv, global_mean_pool
+from torch_geometric.nn import GCNConv
 
 from ziggurat.data.batch import GraphBatch
 from ziggurat.graphs.propagation import check_edges
+from ziggurat.graphs.staged import StagedGraph
 from ziggurat.learning.distill.soft_targets import SoftBatch, SoftTargets, kl_to_soft
 from ziggurat.nn.learner import Learner
 from ziggurat.nn.recipe import Recipe
-from ziggurat.nn.staged import Classifier, Staged
+from ziggurat.nn.staged import Classifier
 from ziggurat.nn.vector_quantizer import Quantized, VectorQuantizer
 
 Similarity = Literal["cosine", "euclidean"]
@@ -52,7 +53,7 @@ class Tokens(NamedTuple):
     embedding: Tensor
 
 
-class GraphTokenizer(Staged):
+class GraphTokenizer(StagedGraph):
     """The teacher: two graph convolutions with a codebook between them.
 
     Arguments:
@@ -66,9 +67,6 @@ class GraphTokenizer(Staged):
     Shapes: x (N, F), edge_index (2, E), edge_weight (E,) -> (N, num_classes); with `batch` (N,) naming each node's graph, the mean over
     each graph's nodes goes to the classifier. `tokenize` gives `Tokens`, `assignments` the soft codes (N, K).
     """
-
-    input = "graph"
-    sequential = False
 
     def __init__(
         self,
@@ -125,18 +123,6 @@ class GraphTokenizer(Staged):
     ) -> list[Tensor]:
         tokens = self.tokenize(x, edge_index, edge_weight)
         return [tokens.hidden, self.after_tokens(tokens, edge_index, edge_weight)]
-
-    def forward(
-        self,
-        x: Float[Tensor, "N F"],
-        edge_index: Int64[Tensor, "2 E"],
-        edge_weight: Float[Tensor, " E"] | None = None,
-        batch: Int64[Tensor, " N"] | None = None,
-    ) -> Tensor:
-        features = self.forward_features(x, edge_index, edge_weight)
-        if batch is not None:
-            features = [features[0], global_mean_pool(features[1], batch)]
-        return self.forward_head(features)
 
     def assignments(
         self, hidden: Float[Tensor, "N d"], temperature: float = 4.0, kind: Similarity = "cosine", scale: float = 10.0

@@ -1,7 +1,7 @@
 import torch
 
 from tests.typecheck import value_error
-from ziggurat.data.thinning import commonest_features, fewer_edges, fewer_labels
+from ziggurat.data.graphs.thinning import commonest_features, fewer_edges, fewer_labels
 from ziggurat.testing.examples import ring_graph
 
 

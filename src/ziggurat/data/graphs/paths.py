@@ -11,7 +11,7 @@ from scipy import sparse
 from torch import Tensor
 from torch_geometric.data import Data
 
-from ziggurat.data._paths import list_paths
+from ziggurat.data.graphs._paths import list_paths
 from ziggurat.data.seeds import derive
 
 PathKind = Literal["SP", "SP+", "AP"]

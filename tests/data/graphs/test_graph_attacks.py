@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from tests.typecheck import value_error
-from ziggurat.data.graph_attacks import dice, meta_gradient, random_add
-from ziggurat.data.graph_generators import planted, stochastic_blocks
+from ziggurat.data.graphs.attacks import dice, meta_gradient, random_add
+from ziggurat.data.graphs.generators import planted, stochastic_blocks
 
 
 def pairs(edges):

@@ -1,7 +1,7 @@
 import torch
 
 from tests.typecheck import value_error
-from ziggurat.data.hypergraph_generators import random_groups, unanimous_groups
+from ziggurat.data.graphs.hypergraph_generators import random_groups, unanimous_groups
 
 
 def test_classes_are_those_of_whole_groups():

@@ -48,7 +48,7 @@ def test_groups_are_in_order_of_time_and_bring_the_counted_faces():
     assert contacts.num_nodes == 242 and bool((contacts.times.diff() >= 0).all())
     groups = contacts.groups()
     assert len(groups) == 106879 and groups == [tuple(sorted(set(g))) for g in groups]
-    from ziggurat.data.complexes import from_simplices
+    from ziggurat.data.graphs.complexes import from_simplices
 
     cells, _ = from_simplices(list(set(groups)), 242)
     assert cells.sizes == (242, 8317, 5139)

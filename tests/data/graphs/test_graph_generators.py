@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.typecheck import value_error
-from ziggurat.data.graph_generators import (
+from ziggurat.data.graphs.generators import (
     CSL_SKIPS,
     circular_skip_links,
     csl,

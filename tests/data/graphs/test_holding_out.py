@@ -1,7 +1,7 @@
 import torch
 
 from tests.typecheck import value_error
-from ziggurat.data.holding_out import hold_out, hold_out_by_class
+from ziggurat.data.graphs.holding_out import hold_out, hold_out_by_class
 from ziggurat.testing import ring_graph
 
 

@@ -1,0 +1,1 @@
+"""Graphs as data: reading and drawing them, complexes, paths, attacks, and what is hidden of them."""
