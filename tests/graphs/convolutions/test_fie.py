@@ -8,7 +8,7 @@ from torch_geometric.nn import SimpleConv
 
 from tests.typecheck import value_error
 from ziggurat.graphs.convolutions.fie import FIEConv, FIENet, FisherEmbedding
-from ziggurat.nn.kernel_layer import KernelLayer, inverse_root
+from ziggurat.nn.operators.kernel_layer import KernelLayer, inverse_root
 from ziggurat.testing.examples import ring_graph
 
 unit = torch.nn.functional.normalize

@@ -16,7 +16,7 @@ from ziggurat.learning.distill.vqgraph import (
 )
 from ziggurat.nn.fitting import fit
 from ziggurat.nn.mlp import MLP
-from ziggurat.nn.vector_quantizer import VectorQuantizer
+from ziggurat.nn.operators.vector_quantizer import VectorQuantizer
 from ziggurat.testing import ring_graph
 
 

@@ -3,7 +3,7 @@ import torch
 
 from ziggurat.catalogue import translate
 from ziggurat.nn import count_parameters
-from ziggurat.nn.global_context import GCBlock
+from ziggurat.nn.operators.global_context import GCBlock
 from ziggurat.vision.backbones.gcnet import KEYS, GCNet, gcnet50, gcnet101
 from ziggurat.vision.backbones.resnet import ResNet, resnet101
 

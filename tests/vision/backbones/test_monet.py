@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.typecheck import value_error
 from ziggurat.nn import count_parameters, macs
-from ziggurat.nn.mu_layer import MuLayer
+from ziggurat.nn.operators.mu_layer import MuLayer
 from ziggurat.vision.backbones.monet import MONet, PolyBlock, monet_s, monet_t
 
 

@@ -7,7 +7,7 @@ from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad
 from tests.typecheck import value_error
 from ziggurat.catalogue import translate
 from ziggurat.nn import count_parameters, macs
-from ziggurat.nn.scheduled_drop_path import ScheduledDropPath, set_progress
+from ziggurat.nn.operators.scheduled_drop_path import ScheduledDropPath, set_progress
 from ziggurat.vision.backbones.nasnet import KEYS, NASNet, nasnet_a_cifar, nasnet_a_large, nasnet_a_mobile
 from ziggurat.vision.backbones.nasnet_cells import (
     NASNET_A,

@@ -5,7 +5,7 @@ from tests.typecheck import value_error
 from ziggurat.data import Batch
 from ziggurat.learning.supervised import Supervised
 from ziggurat.nn import count_parameters, fit, saved_bytes
-from ziggurat.nn.hyperbolic import AutogradBall
+from ziggurat.nn.hyperbolic.ball import AutogradBall
 from ziggurat.testing import example_images
 from ziggurat.vision.backbones.poincare_resnet import PoincareResNet
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from tests.typecheck import value_error
 from ziggurat.nn import MLP, Staged, count_parameters
-from ziggurat.nn.spatial_pyramid_pool import SpatialPyramidPool
+from ziggurat.nn.operators.spatial_pyramid_pool import SpatialPyramidPool
 from ziggurat.vision.backbones.efficientnet_lite import EfficientNetLite0
 from ziggurat.vision.backbones.mobilenet_v2 import MobileNetV2
 from ziggurat.vision.backbones.resnet import ResNet

@@ -4,7 +4,7 @@ import torch
 from tests.typecheck import value_error
 from ziggurat.catalogue import translate
 from ziggurat.nn import count_parameters
-from ziggurat.nn.non_local import NonLocal
+from ziggurat.nn.operators.non_local import NonLocal
 from ziggurat.vision.backbones.resnet import ResNet, resnet50
 from ziggurat.vision.video import c2d
 from ziggurat.vision.video.c2d import C2D, KEYS, non_local_c2d, non_local_places

@@ -27,8 +27,8 @@ from ziggurat.learning.segmentation import Segmentation
 from ziggurat.metrics.finding import Finding, at_least, at_most, exactly, floor
 from ziggurat.nn.conv import ConvNormAct
 from ziggurat.nn.fitting import fit
-from ziggurat.nn.global_context import GCBlock, attention_agreement
-from ziggurat.nn.non_local import NonLocal
+from ziggurat.nn.operators.global_context import GCBlock, attention_agreement
+from ziggurat.nn.operators.non_local import NonLocal
 from ziggurat.nn.profile import count_parameters, macs
 
 TRAIN, TEST, SIZE, CELL, WIDTH, EPOCHS, BATCH, RATE = 6_000, 1_500, 48, 4, 64, 4, 32, 3e-3

@@ -21,9 +21,9 @@ from ziggurat.learning.probes import accuracy
 from ziggurat.learning.supervised import Supervised
 from ziggurat.metrics.finding import Finding, at_least, exactly, floor
 from ziggurat.nn.fitting import fit
-from ziggurat.nn.mu_layer import MuLayer
+from ziggurat.nn.operators.mu_layer import MuLayer
+from ziggurat.nn.operators.spatial_shift import SpatialShift
 from ziggurat.nn.profile import count_parameters
-from ziggurat.nn.spatial_shift import SpatialShift
 from ziggurat.vision.backbones.monet import MONet, PolyBlock
 
 TRAIN, TEST, EPOCHS, BATCH, DEPTH, DIM = 4_000, 2_000, 6, 64, 4, 48

@@ -30,7 +30,7 @@ from ziggurat.learning.segmentation import Segmentation
 from ziggurat.metrics.finding import Finding, at_least, exactly, floor
 from ziggurat.nn.conv import ConvNormAct
 from ziggurat.nn.fitting import fit
-from ziggurat.nn.non_local import NonLocal
+from ziggurat.nn.operators.non_local import NonLocal
 from ziggurat.nn.profile import count_parameters
 
 TRAIN, TEST, SIZE, WIDTH, EPOCHS, BATCH, RATE = 4_000, 1_000, 64, 64, 5, 16, 8e-3

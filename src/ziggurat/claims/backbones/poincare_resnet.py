@@ -26,8 +26,8 @@ from ziggurat.learning.probes import accuracy
 from ziggurat.learning.supervised import Supervised
 from ziggurat.metrics.finding import Finding, at_least, at_most, exactly, floor, seconds_at_most
 from ziggurat.nn.fitting import fit
-from ziggurat.nn.hyperbolic import AutogradBall, PoincareBall
-from ziggurat.nn.hyperbolic_layers import PoincareBatchNorm2d, PoincareConv2d, PoincareLinear
+from ziggurat.nn.hyperbolic.ball import AutogradBall, PoincareBall
+from ziggurat.nn.hyperbolic.layers import PoincareBatchNorm2d, PoincareConv2d, PoincareLinear
 from ziggurat.nn.profile import saved_bytes
 from ziggurat.vision.backbones.poincare_resnet import PoincareResNet
 

@@ -34,7 +34,7 @@ from ziggurat.learning.supervised import Supervised
 from ziggurat.metrics.finding import Finding, at_least, floor, seconds_at_most
 from ziggurat.nn.conv import ConvNormAct, init_relu_network
 from ziggurat.nn.fitting import fit
-from ziggurat.nn.spatial_pyramid_pool import spp_regions
+from ziggurat.nn.operators.spatial_pyramid_pool import spp_regions
 from ziggurat.nn.staged import Classifier, Staged
 from ziggurat.vision.backbones.sppnet import SPPNet
 

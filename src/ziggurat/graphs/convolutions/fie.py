@@ -29,7 +29,7 @@ from torch_geometric.nn import global_mean_pool
 from ziggurat.graphs.propagation import add_loops
 from ziggurat.graphs.sparse_operator import sparse_operator
 from ziggurat.graphs.staged import StagedGraph
-from ziggurat.nn.kernel_layer import KernelLayer
+from ziggurat.nn.operators.kernel_layer import KernelLayer
 from ziggurat.nn.recipe import Recipe
 from ziggurat.nn.staged import Classifier
 

@@ -27,9 +27,9 @@ from ziggurat.graphs.propagation import check_edges
 from ziggurat.graphs.staged import StagedGraph
 from ziggurat.learning.distill.soft_targets import SoftBatch, SoftTargets, kl_to_soft
 from ziggurat.nn.learner import Learner
+from ziggurat.nn.operators.vector_quantizer import Quantized, VectorQuantizer
 from ziggurat.nn.recipe import Recipe
 from ziggurat.nn.staged import Classifier
-from ziggurat.nn.vector_quantizer import Quantized, VectorQuantizer
 
 Similarity = Literal["cosine", "euclidean"]
 

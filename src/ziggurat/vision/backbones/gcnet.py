@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import nn
 
-from ziggurat.nn.global_context import GCBlock
+from ziggurat.nn.operators.global_context import GCBlock
 from ziggurat.vision.backbones.resnet import KEYS as RESNET_KEYS
 from ziggurat.vision.backbones.resnet import ResNet
 

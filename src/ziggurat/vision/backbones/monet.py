@@ -1,7 +1,7 @@
 """MONet: a network of images that only adds, multiplies and normalises, and has no activation function.
 
 PolyBlock: x + Mu₁(norm x), with a spatial shift inside Mu₁; then x + Mu₂(norm x), three times as wide inside. Mu-layers are products of
-linear branches (`ziggurat.nn.mu_layer`). Both uses of the block's normalisation share one scale and one shift.
+linear branches (`ziggurat.nn.operators.mu_layer`). Both uses of the block's normalisation share one scale and one shift.
 
 Y. Cheng, G. Chrysos, M. Georgopoulos, V. Cevher, Multilinear Operator Networks, 2024, arXiv:2401.17992.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from ziggurat.nn.dropping import DropPath, drop_path_rates
-from ziggurat.nn.mu_layer import MuLayer
+from ziggurat.nn.operators.mu_layer import MuLayer
 from ziggurat.nn.staged import Classifier, Staged
 
 

@@ -105,7 +105,7 @@ class NASNet(Staged):
         stem_width: of the first convolution of "imagenet".
         skip: the cell behind a reduction reads the map two cells before (as in the large network), not the last one.
         drop_path: probability of dropping each path, reached at the end of the training in the last cell. It takes effect once somebody
-            tells the progress (`ziggurat.nn.scheduled_drop_path`).
+            tells the progress (`ziggurat.nn.operators.scheduled_drop_path`).
         dropout: in front of the classifier.
         auxiliary: adds a second classifier at two thirds of the depth; `auxiliary(features)` are its logits.
 

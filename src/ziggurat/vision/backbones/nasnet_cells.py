@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ziggurat.nn.scheduled_drop_path import ScheduledDropPath
+from ziggurat.nn.operators.scheduled_drop_path import ScheduledDropPath
 from ziggurat.nn.separable import SeparableConv2d
 
 OPERATIONS = (

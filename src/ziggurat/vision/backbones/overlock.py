@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.nn.conv import ConvNormAct
-from ziggurat.nn.dilated_reparam import reparameterized
 from ziggurat.nn.dropping import drop_path_rates
+from ziggurat.nn.operators.dilated_reparam import reparameterized
 from ziggurat.nn.staged import Classifier, Staged
 from ziggurat.vision.backbones.overlock_blocks import FocusBlock, GuidedDownsample, Overview, RepConvBlock
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ziggurat.nn.conv import ConvNormAct
-from ziggurat.nn.dilated_reparam import DilatedReparamBlock
 from ziggurat.nn.dropping import DropPath
-from ziggurat.nn.dynamic_conv import ContMix
 from ziggurat.nn.gates import SqueezeExcite
 from ziggurat.nn.norms import GlobalResponseNorm, LayerNorm2d, LayerScale
+from ziggurat.nn.operators.dilated_reparam import DilatedReparamBlock
+from ziggurat.nn.operators.dynamic_conv import ContMix
 
 Norm2d = partial(LayerNorm2d, eps=1e-6)
 

@@ -3,7 +3,7 @@
     block(x) = ReLU(log₀(exp₀(F(x)) ⊕ exp₀(S(x)))),  F: conv – BN – ReLU – conv – BN,  S the identity or a strided 1×1 convolution
 
 Layers exchange tangent vectors at 0; ReLU and pooling act on them as on any feature. Three things make it trainable: weights that start
-as the identity, a batch normalisation with the midpoint in closed form, and backward passes derived by hand (`nn.hyperbolic`).
+as the identity, a batch normalisation with the midpoint in closed form, and backward passes derived by hand (`nn.hyperbolic.ball`).
 
 M. van Spengler, E. Berkhout, P. Mettes, Poincaré ResNet, 2023, arXiv:2303.14027.
 """
@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.nn.hyperbolic import PoincareBall
-from ziggurat.nn.hyperbolic_layers import Init, PoincareBatchNorm2d, PoincareConv2d, PoincareLinear
+from ziggurat.nn.hyperbolic.ball import PoincareBall
+from ziggurat.nn.hyperbolic.layers import Init, PoincareBatchNorm2d, PoincareConv2d, PoincareLinear
 from ziggurat.nn.recipe import Recipe
 from ziggurat.nn.staged import Staged
 

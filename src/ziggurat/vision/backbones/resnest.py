@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ziggurat.nn.conv import ConvNormAct, init_relu_network
 from ziggurat.nn.dropping import DropBlock2d
-from ziggurat.nn.split_attention import SplitAttention
+from ziggurat.nn.operators.split_attention import SplitAttention
 from ziggurat.nn.staged import Classifier, Staged
 from ziggurat.vision.backbones.resnet import make_stem
 

@@ -2,7 +2,7 @@
 connected layers.
 
 The last map of any network of stages -> max pooling on 6×6, 3×3, 2×2 and 1×1 grids -> fully connected layers. Batches of different sizes
-train one set of weights (`RandomSize`). The operators are in `ziggurat.nn.spatial_pyramid_pool`.
+train one set of weights (`RandomSize`). The operators are in `ziggurat.nn.operators.spatial_pyramid_pool`.
 
 K. He, X. Zhang, S. Ren, J. Sun, Spatial Pyramid Pooling in Deep Convolutional Networks for Visual Recognition, 2014, arXiv:1406.4729.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ziggurat.nn.conv import Norm
-from ziggurat.nn.spatial_pyramid_pool import LEVELS, SpatialPyramidPool
+from ziggurat.nn.operators.spatial_pyramid_pool import LEVELS, SpatialPyramidPool
 from ziggurat.nn.staged import Classifier, Staged
 from ziggurat.vision.backbones.vgg import VGG
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ziggurat.nn.attaching import attach
 from ziggurat.nn.conv import ConvNormAct, init_relu_network
-from ziggurat.nn.non_local import Affinity, NonLocal
+from ziggurat.nn.operators.non_local import Affinity, NonLocal
 from ziggurat.nn.staged import Classifier, Staged
 from ziggurat.vision.backbones.resnet import KEYS as RESNET_KEYS
 from ziggurat.vision.backbones.resnet import Bottleneck

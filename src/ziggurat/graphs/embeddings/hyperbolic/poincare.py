@@ -20,8 +20,8 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from ziggurat.graphs.embeddings.hyperbolic.distances import ball_distances, target_distances
-from ziggurat.nn.hyperbolic import PoincareBall
-from ziggurat.nn.hyperbolic_autograd import SquaredDistance
+from ziggurat.nn.hyperbolic.autograd import SquaredDistance
+from ziggurat.nn.hyperbolic.ball import PoincareBall
 
 BALL = PoincareBall(c=1.0)
 

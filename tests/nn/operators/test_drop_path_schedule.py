@@ -3,8 +3,8 @@ import inspect
 import pytest
 from torch import nn
 
-from ziggurat.nn.drop_path_schedule import DropPathSchedule
-from ziggurat.nn.scheduled_drop_path import ScheduledDropPath
+from ziggurat.nn.operators.drop_path_schedule import DropPathSchedule
+from ziggurat.nn.operators.scheduled_drop_path import ScheduledDropPath
 
 
 @pytest.mark.fact("nasnet", 4)

@@ -1,6 +1,6 @@
 import torch
 
-from ziggurat.nn.spatial_shift import SpatialShift
+from ziggurat.nn.operators.spatial_shift import SpatialShift
 
 
 def test_each_quarter_moves_its_way_and_borders_stay():

@@ -4,7 +4,7 @@ from torch import nn
 
 from tests.typecheck import value_error
 from ziggurat.nn import count_parameters
-from ziggurat.nn.dilated_reparam import BRANCHES, DilatedReparamBlock, reparameterized, spread
+from ziggurat.nn.operators.dilated_reparam import BRANCHES, DilatedReparamBlock, reparameterized, spread
 
 
 def learned(kernel: int, channels: int = 6) -> DilatedReparamBlock:

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from tests.typecheck import value_error
-from ziggurat.nn.scheduled_drop_path import ScheduledDropPath, set_progress
+from ziggurat.nn.operators.scheduled_drop_path import ScheduledDropPath, set_progress
 
 
 @pytest.mark.fact("nasnet", 4)

@@ -4,8 +4,8 @@ from scipy.special import beta as scipy_beta
 from torch.nn.functional import pad
 
 from tests.typecheck import value_error
-from ziggurat.nn.hyperbolic import AutogradBall, PoincareBall, linear
-from ziggurat.nn.hyperbolic_layers import PoincareBatchNorm2d, PoincareConv2d, PoincareLinear, beta
+from ziggurat.nn.hyperbolic.ball import AutogradBall, PoincareBall, linear
+from ziggurat.nn.hyperbolic.layers import PoincareBatchNorm2d, PoincareConv2d, PoincareLinear, beta
 
 
 @pytest.mark.fact("poincare_resnet", 1)

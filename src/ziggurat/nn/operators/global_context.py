@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ziggurat.nn.non_local import NonLocal
+from ziggurat.nn.operators.non_local import NonLocal
 
 Transform = Callable[[int], nn.Module]
 

@@ -3,7 +3,7 @@
     p(t) = p · t,   t in [0, 1] how much of the training lies behind
 
 In the paper p also grows with the depth of the cell. There is no global state: whoever trains calls `set_progress(network, t)`, or
-gives Lightning the callback `ziggurat.nn.drop_path_schedule.DropPathSchedule`. A network that is never told drops nothing.
+gives Lightning the callback `ziggurat.nn.operators.drop_path_schedule.DropPathSchedule`. A network that is never told drops nothing.
 B. Zoph, V. Vasudevan, J. Shlens, Q. Le, 2017, arXiv:1707.07012, section 3.
 """
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.nn.spatial_shift import SpatialShift
+from ziggurat.nn.operators.spatial_shift import SpatialShift
 
 
 class MuLayer(nn.Module):

@@ -5,8 +5,8 @@ from torch.nn.functional import conv1d, layer_norm, relu
 
 from tests.typecheck import value_error
 from ziggurat.nn import count_parameters
-from ziggurat.nn.global_context import GCBlock, GlobalContext, attention_agreement, pairwise_distance
-from ziggurat.nn.non_local import NonLocal
+from ziggurat.nn.operators.global_context import GCBlock, GlobalContext, attention_agreement, pairwise_distance
+from ziggurat.nn.operators.non_local import NonLocal
 
 SHAPES = ((2, 8, 7), (2, 8, 4, 3), (2, 8, 3, 4, 5))
 

@@ -6,7 +6,7 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from tests.typecheck import value_error
 from ziggurat.nn import count_parameters
-from ziggurat.nn.spatial_pyramid_pool import SpatialPyramidPool, box_cells, nearest_scale, spp_regions
+from ziggurat.nn.operators.spatial_pyramid_pool import SpatialPyramidPool, box_cells, nearest_scale, spp_regions
 
 
 @pytest.mark.fact("sppnet", 1)

@@ -4,7 +4,7 @@ from torch.nn.functional import conv2d, relu
 
 from tests.typecheck import value_error
 from ziggurat.nn import SqueezeExcite
-from ziggurat.nn.split_attention import SplitAttention
+from ziggurat.nn.operators.split_attention import SplitAttention
 
 
 def layer(channels=8, radix=2, cardinality=1, **named):

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 
-from ziggurat.nn.hyperbolic import PoincareBall
+from ziggurat.nn.hyperbolic.ball import PoincareBall
 
 Init = Literal["identity", "normal"]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.typecheck import value_error
-from ziggurat.nn.dynamic_conv import ContMix, RelativeBias, dynamic_conv2d, window_starts
+from ziggurat.nn.operators.dynamic_conv import ContMix, RelativeBias, dynamic_conv2d, window_starts
 
 
 @pytest.mark.parametrize(("height", "width", "kernel"), [(7, 6, 3), (5, 9, 5), (6, 6, 1)])

@@ -4,7 +4,7 @@ from torch.nn.functional import max_pool2d, relu, scaled_dot_product_attention
 
 from tests.typecheck import value_error
 from ziggurat.nn import attach, count_parameters
-from ziggurat.nn.non_local import NonLocal
+from ziggurat.nn.operators.non_local import NonLocal
 from ziggurat.testing import Subject, run_checks
 from ziggurat.testing.networks import STAGED
 

@@ -8,7 +8,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from ziggurat.nn.scheduled_drop_path import set_progress
+from ziggurat.nn.operators.scheduled_drop_path import set_progress
 
 
 class DropPathSchedule(Callback):

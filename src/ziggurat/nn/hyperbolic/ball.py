@@ -5,7 +5,7 @@
     exp_x(v) = x ⊕ exp₀(λ_x v / 2),      log_x(y) = (2 / λ_x) log₀(−x ⊕ y)
 
 All maps work on the last axis and broadcast the others. The functions are the formulas, differentiated by autograd; `PoincareBall` uses
-for the five of `hyperbolic_autograd` the backward passes that are derived by hand there.
+for the five of `hyperbolic.autograd` the backward passes that are derived by hand there.
 
 M. van Spengler, E. Berkhout, P. Mettes, Poincaré ResNet, 2023, arXiv:2303.14027. Linear layers: R. Shimizu, Y. Mukuta, T. Harada,
 Hyperbolic Neural Networks++, 2020, arXiv:2006.08210. Fréchet mean: A. Lou et al., 2020, arXiv:2003.00335.
@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ziggurat.nn import hyperbolic_autograd as by_hand
-from ziggurat.nn.hyperbolic_autograd import TINY, dot, exp0, length, log0, mobius_add, project, squared_distance
+from ziggurat.nn.hyperbolic import autograd as by_hand
+from ziggurat.nn.hyperbolic.autograd import TINY, dot, exp0, length, log0, mobius_add, project, squared_distance
 
 
 def lorentz(x: Float[Tensor, "*p n"], c: float) -> Float[Tensor, "*p 1"]:
@@ -108,7 +108,7 @@ def linear(
 
 @dataclass(frozen=True)
 class PoincareBall:
-    """The ball of curvature −c with the maps above; backward passes are those of `hyperbolic_autograd`.
+    """The ball of curvature −c with the maps above; backward passes are those of `hyperbolic.autograd`.
 
     Arguments:
         c: minus the curvature.

@@ -5,8 +5,8 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from tests.typecheck import value_error
-from ziggurat.nn import hyperbolic_autograd as by_hand
-from ziggurat.nn.hyperbolic import (
+from ziggurat.nn.hyperbolic import autograd as by_hand
+from ziggurat.nn.hyperbolic.ball import (
     AutogradBall,
     PoincareBall,
     exp0,

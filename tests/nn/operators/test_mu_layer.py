@@ -3,8 +3,8 @@ import torch
 from torch.nn.functional import layer_norm
 
 from tests.typecheck import value_error
-from ziggurat.nn.mu_layer import MuLayer
-from ziggurat.nn.spatial_shift import SpatialShift
+from ziggurat.nn.operators.mu_layer import MuLayer
+from ziggurat.nn.operators.spatial_shift import SpatialShift
 
 
 @pytest.mark.fact("monet", 3)
