@@ -25,15 +25,6 @@ BACKBONES = [
 ]
 
 
-def hands_on_maps(path):
-    """Whether it is sequential, and what its stages hand on is one tensor: what local rules take."""
-    network = catalogue.tiny(path).eval()
-    if not network.sequential:
-        return False
-    x = network.stem(images(path))
-    return isinstance(x, torch.Tensor) and all(isinstance(x := stage(x), torch.Tensor) for stage in network.stages)
-
-
 RATES = (0.1, 0.01, 1e-3, 1e-4)
 
 
@@ -55,7 +46,7 @@ def images(path, seed=0):
     return torch.rand(2, 3, size(path), size(path), generator=g)
 
 
-SEQUENTIAL = [path for path in BACKBONES if hands_on_maps(path)]
+SEQUENTIAL = [path for path in BACKBONES if catalogue.tiny(path).sequential]
 
 
 def lowered(learner, batch):

@@ -26,15 +26,30 @@ def trainable_parts(network: nn.Module, by: Literal["stage", "block"]) -> list[n
     return [part[0] if len(part) == 1 else nn.Sequential(*part) for part in parts]
 
 
+def representation(state: Any) -> Tensor:
+    """The representation in what a part hands on: the tensor itself, or the `x` of a named tuple (tokens with their grid, say)."""
+    return state if isinstance(state, Tensor) else state.x
+
+
+def detached(state: Any) -> Any:
+    """What a part hands on, cut off from what it was computed from: a tensor, or a (named) tuple with tensors in it."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    if isinstance(state, tuple):
+        fields = [detached(field) for field in state]
+        return type(state)(*fields) if hasattr(state, "_fields") else tuple(fields)
+    return state
+
+
 @torch.no_grad()
 def part_shapes(parts: list[nn.Module], input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The shape of one sample behind each part."""
+    """The shape of one sample's representation behind each part."""
     shapes, modes = [], [part.training for part in parts]
     first = next(p for part in parts for p in part.parameters())
-    x = torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device)
+    state = torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device)
     for part in parts:
-        x = part.eval()(x)
-        shapes.append(tuple(x.shape[1:]))
+        state = part.eval()(state)
+        shapes.append(tuple(representation(state).shape[1:]))
     for part, mode in zip(parts, modes, strict=True):
         part.train(mode)
     return shapes

@@ -1,0 +1,24 @@
+"""What parts hand on to each other in layer-local training."""
+
+import torch
+
+from ziggurat.rules.local import detached, representation
+from ziggurat.rules.mono_forward import MonoForward
+from ziggurat.vision.backbones.transformers.vit import Tokens, ViT
+
+
+def test_named_tuples_are_cut_off_whole_and_keep_what_is_no_tensor():
+    tokens = Tokens(torch.ones(1, 6, 4, requires_grad=True) * 2, (2, 3))
+    cut = detached((tokens, None))
+    assert isinstance(cut[0], Tokens) and cut[0].grid == (2, 3) and cut[1] is None
+    assert not cut[0].tokens.requires_grad and torch.equal(cut[0].tokens, tokens.tokens)
+    assert torch.equal(representation(tokens), tokens.x) and representation(tokens.x).shape == (1, 4, 2, 3)
+
+
+def test_no_error_crosses_from_one_stage_of_a_transformer_to_the_one_before():
+    torch.manual_seed(0)
+    learner = MonoForward(ViT(8, 4, 2, 3, patch=4, image_size=16), num_classes=3, input_shape=(3, 16, 16))
+    *_, last = learner.goodness(torch.rand(2, 3, 16, 16))
+    last.sum().backward()
+    reached = [any(p.grad is not None for p in block.parameters()) for block in learner.blocks]
+    assert reached == [False] * (len(reached) - 1) + [True]
