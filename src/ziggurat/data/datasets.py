@@ -239,15 +239,15 @@ class Clouds:
 
 @dataclass(frozen=True)
 class Graphs:
-    """Many graphs with a class each; also a sequence of `torch_geometric` graphs.
+    """Many graphs with a class or a value each; also a sequence of `torch_geometric` graphs.
 
     Arguments:
-        graphs: each with x, edge_index, its class y (1,), and whatever else it brings (`fold`, edge_weight, …).
-        labels: (N,) int64.
+        graphs: each with x, edge_index, its class or value y (1,), and whatever else it brings (`fold`, edge_weight, …).
+        labels: (N,) int64 classes, or float32 values when `task` is "regression".
     """
 
     graphs: tuple[Any, ...]
-    labels: Int64[Tensor, " N"]
+    labels: Tensor
     classes: tuple[str, ...]
     name: str
     ids: tuple[str, ...] = ()
@@ -276,11 +276,9 @@ class Graphs:
 
     def describe(self) -> str:
         nodes = sum(graph.num_nodes for graph in self.graphs) / max(len(self), 1)
+        text = f"{len(self.classes)} classes" if self.classes else "a value each"
         return "; ".join(
-            [
-                f"{self.name}: {len(self):,} graphs of {nodes:.1f} nodes on average, {len(self.classes)} classes",
-                *self.notes,
-            ]
+            [f"{self.name}: {len(self):,} graphs of {nodes:.1f} nodes on average, {text}", *self.notes]
         )
 
 

@@ -86,7 +86,7 @@ def weighted_arms(seed: int) -> dict[str, float]:
         "bounded": {factor: descent(factor, 0.5) for factor in FACTORS},
     }
     values = {name: best_on_validation(arm.values())[1] for name, arm in arms.items()}
-    values |= {f"{name}_factor": max(arm, key=lambda factor: arm[factor]) for name, arm in arms.items()}
+    values |= {f"{name}_factor": max(arm, key=lambda factor: arm[factor][0]) for name, arm in arms.items()}
     return values | {"sampling_untuned": arms["sampling"][1.0][1], "equal_weights": drawn(1.0, ones)[1]}
 
 

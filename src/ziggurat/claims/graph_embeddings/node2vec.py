@@ -118,7 +118,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
             best_on_validation(found.values())[1],
             found[1.0, 1.0][1],
         )
-        values[f"{name}_p"], values[f"{name}_q"] = max(found, key=lambda pair: found[pair])
+        values[f"{name}_p"], values[f"{name}_q"] = max(found, key=lambda pair: found[pair][0])
         values[f"{name}_line"] = labels(line(edges, seed), y, seed)[1]
         if name not in LINKS:
             continue

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from ziggurat.data.datasets import Graphs
+from ziggurat.data.graphs.molecules import TABLES, read_molecules
 from ziggurat.data.sources import choose, locate
 
 GEOMGCN = ("chameleon", "squirrel", "film", "texas", "wisconsin", "cornell")
@@ -250,5 +251,6 @@ GRAPH_READERS: dict[str, Callable[[str, Any, str | Path | None], Any]] = {
     **dict.fromkeys(HYPERGRAPHS, hypergraph),
     **dict.fromkeys(SIMPLICES, simplices),
     **dict.fromkeys(("roads_helsinki", "roads_test_area"), roads),
+    **dict.fromkeys(TABLES, read_molecules),
     "collegemsg": messages,
 }
