@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from tests.typecheck import value_error
 from ziggurat.cli.main import app
 from ziggurat.data import load
+from ziggurat.report.neighbourhood import explain_node
 from ziggurat.workflows.budget import Budget
 from ziggurat.workflows.embedding import embed, search
 from ziggurat.workflows.methods import parse_method
@@ -61,3 +62,56 @@ def test_mistakes_are_named(checkpoint, tmp_path):
     np.savez(tmp_path / "g.npz", edge_index=np.array([[0], [1]]), y=np.array([0, 1]))
     with value_error("not of that kind"):
         embed(artifact, tmp_path / "g.npz", tmp_path / "other")
+
+
+@pytest.fixture(scope="module")
+def two_rings(tmp_path_factory):
+    """A graph of two rings of twelve nodes, joined by one edge; a class a ring; features of the ring with a little noise."""
+    ring = np.stack([np.arange(12), (np.arange(12) + 1) % 12])
+    edges = np.concatenate([ring, ring + 12, [[0], [12]]], 1)
+    y = np.repeat([0, 1], 12)
+    x = np.eye(2)[y] + 0.3 * np.random.default_rng(0).random((24, 2))
+    path = tmp_path_factory.mktemp("graphs") / "rings.npz"
+    np.savez(path, edge_index=np.concatenate([edges, edges[::-1]], 1), y=y, x=x.astype(np.float32))
+    return path
+
+
+def test_nodes_are_embedded_by_a_method_without_training(two_rings, tmp_path):
+    store = tmp_path / "store"
+    made = invoke("embed", two_rings, "--method", "node2vec:dimensions=8", "--store", store, "--json")
+    assert json.loads(made)["embedded"] == 24
+    hits = json.loads(invoke("search", store, "rings/6", "-k", 3, "--json"))
+    assert hits[0]["id"] == "rings/6" and all(int(hit["id"].split("/")[1]) < 12 for hit in hits)
+    with value_error("must be trained first"):
+        invoke_raising("embed", two_rings, "--method", "gcn", "--store", tmp_path / "none")
+    with value_error("is none"):
+        invoke_raising("embed", "digits", "--method", "fastrp", "--store", tmp_path / "none")
+    with value_error("either a checkpoint"):
+        invoke_raising("embed", two_rings, "--store", tmp_path / "none")
+    with value_error("no argument colour"):
+        invoke_raising("embed", two_rings, "--method", "fastrp:colour=1", "--store", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_nodes_are_embedded_and_explained_by_a_checkpoint(two_rings, tmp_path):
+    _, artifact = train_method(parse_method("gcn"), prepare(str(two_rings)), Budget(100, "steps"), seed=0)
+    checkpoint = artifact.save(tmp_path / "gcn")
+    assert embed(artifact, two_rings, tmp_path / "store") == 24
+    path, label, sure, nodes = explain_node(artifact, 6, None, tmp_path, str(two_rings))
+    assert label == "0" and sure > 0.5 and np.asarray(Image.open(path)).std() > 10
+    assert {u for u, _ in nodes} == {4, 5, 6, 7, 8}  # two convolutions reach two steps far
+    assert sum(share for _, share in nodes) == pytest.approx(1)
+    with value_error("node must be in"):
+        explain_node(artifact, 99, None, tmp_path, str(two_rings))
+    with value_error("no class of this checkpoint"):
+        explain_node(artifact, 6, "red", tmp_path, str(two_rings))
+    with value_error("give a node's number"):
+        invoke_raising("explain", checkpoint, "picture.png")
+
+
+def invoke_raising(*arguments):
+    """A command whose mistake is raised as it is, before the command line makes a sentence of it."""
+    raise_from = CliRunner().invoke(app, [str(a) for a in arguments])
+    if raise_from.exception is not None and not isinstance(raise_from.exception, SystemExit):
+        raise raise_from.exception
+    raise AssertionError(f"{arguments} went through: {raise_from.output}")

@@ -7,30 +7,42 @@ from typing import Annotated
 
 import typer
 
-from ziggurat.cli.options import Device, Json, Quiet, note, resolve_device, say, say_json, table
+from ziggurat.cli.options import Device, Json, Quiet, Seed, note, resolve_device, say, say_json, table
 
 
 def embed(
     data: Annotated[str, typer.Argument(help="A data set's name or path.")],
-    with_: Annotated[Path, typer.Option("--with", help="A checkpoint made by train or compare.")],
     store: Annotated[Path, typer.Option(help="Folder of the memory; made when it is not there.")],
+    with_: Annotated[Path | None, typer.Option("--with", help="A checkpoint made by train or compare.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Or an embedding of nodes, such as node2vec:dimensions=64.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only this published part.")] = None,
+    seed: Seed = 0,
     device: Device = "cpu",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Put the representation of every sample into a memory that can be searched."""
+    """Put the representation of every sample, or of every node of a graph, into a memory that can be searched."""
     from ziggurat.workflows.artifact import load_artifact
     from ziggurat.workflows.embedding import embed as fill
+    from ziggurat.workflows.embedding import embed_by
 
-    device = resolve_device(device)
-    artifact = load_artifact(with_)
-    artifact.learner.to(device)
-    count = fill(artifact, data, store, split)
+    if (with_ is None) == (method is None):
+        raise ValueError("give either a checkpoint (--with) or an embedding of nodes (--method).")
+    if method is not None:
+        if split is not None:
+            raise ValueError("a graph is embedded whole; leave --split out.")
+        count, what = embed_by(method, data, store, seed), "nodes"
+    else:
+        assert with_ is not None
+        artifact = load_artifact(with_)
+        artifact.learner.to(resolve_device(device))
+        count, what = fill(artifact, data, store, split), "nodes" if artifact.shape.kind == "graph" else "samples"
     if json:
         say_json({"embedded": count, "store": str(store)})
         return
-    say(f"{count:,} samples of {data} are in {store}")
+    say(f"{count:,} {what} of {data} are in {store}")
     note(f"search them with: ziggurat search {store} ID --where \"label = '…'\"", quiet)
 
 

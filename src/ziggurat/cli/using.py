@@ -101,18 +101,33 @@ def evaluate(
 
 def explain(
     checkpoint: Checkpoint,
-    image: Annotated[Path, typer.Argument(help="A picture.")],
+    what: Annotated[str, typer.Argument(help="A picture, or the number of a node of the graph.")],
     target: Annotated[str | None, typer.Option(help="The class to explain; else the predicted one.")] = None,
     out: Out = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw which pixels a decision depends on, as a heat map over the picture."""
+    """Draw which pixels a decision depends on, or which other nodes the decision about a node."""
     from ziggurat.data.sources import runs_folder
     from ziggurat.report.heatmap import explain_image
+    from ziggurat.report.neighbourhood import explain_node
     from ziggurat.workflows.artifact import load_artifact
 
-    path, label, confidence = explain_image(load_artifact(checkpoint), image, target, out or runs_folder())
+    artifact, folder = load_artifact(checkpoint), out or runs_folder()
+    if artifact.shape.kind == "graph":
+        number = what.removeprefix(f"{artifact.data}/")
+        if not number.isdigit():
+            raise ValueError(
+                f"{checkpoint} decides about nodes of {artifact.data}; give a node's number, not {what!r}."
+            )
+        path, label, confidence, nodes = explain_node(artifact, int(number), target, folder)
+        if json:
+            say_json({"picture": str(path), "class": label, "probability": confidence, "nodes": nodes})
+            return
+        say(f"{label} ({100 * confidence:.0f} %): {path}")
+        say("what matters most: " + ", ".join(f"node {u} {100 * share:.0f} %" for u, share in nodes[:5]))
+        return
+    path, label, confidence = explain_image(artifact, Path(what), target, folder)
     if json:
         say_json({"picture": str(path), "class": label, "probability": confidence})
     else:

@@ -277,9 +277,7 @@ class Graphs:
     def describe(self) -> str:
         nodes = sum(graph.num_nodes for graph in self.graphs) / max(len(self), 1)
         text = f"{len(self.classes)} classes" if self.classes else "a value each"
-        return "; ".join(
-            [f"{self.name}: {len(self):,} graphs of {nodes:.1f} nodes on average, {text}", *self.notes]
-        )
+        return "; ".join([f"{self.name}: {len(self):,} graphs of {nodes:.1f} nodes on average, {text}", *self.notes])
 
 
 @dataclass(frozen=True)

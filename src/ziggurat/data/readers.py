@@ -20,6 +20,7 @@ from torch import Tensor
 from ziggurat.data.datasets import Boxes, Images, Segments, Taxonomy
 from ziggurat.data.graphs.readers import GRAPH_READERS
 from ziggurat.data.sources import cache_folder, choose, locate, sources, write_atomically
+from ziggurat.data.texts import TEXT_READERS
 
 Reader = Callable[[str, Any, str | Path | None], Any]
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -215,4 +216,5 @@ READERS: dict[str, Reader] = {
     **GRAPH_READERS,
     "wordnet": wordnet,
     "text_corpus": text_corpus,
+    **TEXT_READERS,
 }

@@ -13,6 +13,8 @@ from ziggurat.data.loading import load
 from ziggurat.data.pictures import PICTURES, open_image
 from ziggurat.memory.memory import Hits, Memory
 from ziggurat.workflows.artifact import Artifact
+from ziggurat.workflows.methods import make_embedding, parse_method
+from ziggurat.workflows.training import loader_for, prepare
 
 BATCH = 256
 
@@ -27,28 +29,71 @@ def represent(artifact: Artifact, images: torch.Tensor) -> np.ndarray:
     return torch.cat(parts).numpy().astype(np.float32)
 
 
-def embed(artifact: Artifact, data: str | Path, store: str | Path, split: str | None = None) -> int:
-    """Puts the representation of every sample into the memory at `store`, with its label; ids are paths or numbers.
-
-    Samples that are there already are replaced. Returns how many were embedded.
-    """
-    samples = load(data, split)
-    if getattr(samples, "kind", "") != artifact.shape.kind or artifact.shape.kind != "image":
-        raise ValueError(
-            f"{artifact.method} was trained on {artifact.shape.kind} data, and {data} is not of that kind."
-        )
-    vectors = np.concatenate([represent(artifact, samples.inputs(i)) for i in torch.arange(len(samples)).split(BATCH)])
-    ids = list(samples.ids) if samples.ids else [f"{samples.name}/{i}" for i in range(len(samples))]
-    names = [samples.classes[label] if label >= 0 else None for label in samples.labels.tolist()]
+def fill(store: str | Path, ids: list[str], vectors: np.ndarray, labels: list[str | None], data: str) -> int:
+    """Puts vectors into the memory at `store`, replacing those that are there; a store that was never filled is not left behind."""
     fresh = not Path(store).exists()
     try:
         memory = Memory.open(store, vectors.shape[1])
-        memory.upsert(ids, vectors, [{"label": name, "data": samples.name} for name in names])
+        memory.upsert(ids, vectors, [{"label": label, "data": data} for label in labels])
     except BaseException:
-        if fresh:  # a store that was never filled is not left behind
+        if fresh:
             shutil.rmtree(store, ignore_errors=True)
         raise
     return len(ids)
+
+
+def fill_with_nodes(store: str | Path, graph: Any, vectors: np.ndarray) -> int:
+    """Puts one vector a node into the memory at `store`; ids are `name/number`."""
+    labels = [None] * len(vectors)
+    if getattr(graph, "y", None) is not None and graph.y.ndim == 1 and not graph.y.is_floating_point():
+        labels = [graph.classes[y] if y >= 0 else None for y in graph.y.tolist()]
+    return fill(store, [f"{graph.name}/{i}" for i in range(len(vectors))], vectors, labels, graph.name)
+
+
+def embed(artifact: Artifact, data: str | Path, store: str | Path, split: str | None = None) -> int:
+    """Puts the representation of every sample, or of every node of a graph, into the memory at `store`, with its label.
+
+    Ids are paths or numbers. Samples that are there already are replaced. Returns how many were embedded.
+    """
+    samples = load(data, split)
+    kind = getattr(samples, "kind", "")
+    if kind != artifact.shape.kind or kind not in ("image", "graph"):
+        raise ValueError(
+            f"{artifact.method} was trained on {artifact.shape.kind} data, and {data} is not of that kind."
+        )
+    if kind == "graph":
+        prepared = prepare(str(data))
+        if prepared.shape.features != artifact.shape.features:
+            raise ValueError(
+                f"{artifact.method} was trained on {artifact.shape.features} features a node, and {data} has "
+                f"{prepared.shape.features}; train it on this graph."
+            )
+        batch = loader_for(artifact.learner, prepared, artifact.batch_size, artifact.seed).one
+        with torch.inference_mode():
+            vectors = artifact.learner.represent(*batch.to(artifact.learner.device).inputs).cpu().numpy()
+        return fill_with_nodes(store, samples, vectors.astype(np.float32))
+    vectors = np.concatenate([represent(artifact, samples.inputs(i)) for i in torch.arange(len(samples)).split(BATCH)])
+    ids = list(samples.ids) if samples.ids else [f"{samples.name}/{i}" for i in range(len(samples))]
+    names = [samples.classes[label] if label >= 0 else None for label in samples.labels.tolist()]
+    return fill(store, ids, vectors, names, samples.name)
+
+
+def embed_by(method: str, data: str | Path, store: str | Path, seed: int = 0) -> int:
+    """Fits an embedding of nodes, such as `node2vec:dimensions=64`, to a graph and puts every node into the memory at `store`.
+
+    Returns how many nodes were embedded.
+    """
+    parsed = parse_method(method)
+    if parsed.contract != "embedding":
+        raise ValueError(
+            f"{method} must be trained first; give its checkpoint (--with), or an embedding of nodes such as node2vec "
+            "(`ziggurat list --has embedding`)."
+        )
+    graph = load(data)
+    if getattr(graph, "kind", "") != "graph":
+        raise ValueError(f"{method} embeds the nodes of a graph, and {data} is none.")
+    vectors = np.asarray(make_embedding(parsed, seed).fit(graph).embedding_, np.float32)
+    return fill_with_nodes(store, graph, vectors)
 
 
 def search(

@@ -159,6 +159,17 @@ def make_network(method: Method, shape: Shape) -> Any:
     return _call(make, known, {key: value for key, value in method.options.items() if key in accepted})
 
 
+def make_embedding(method: Method, seed: int) -> Any:
+    """The unfitted embedding of nodes of a method."""
+    accepted = set(inspect.signature(catalogue.constructor(method.name)).parameters)
+    unknown = sorted(set(method.options) - accepted)
+    if unknown:
+        raise ValueError(
+            f"{method.text}: no argument {', '.join(unknown)}; {method.name} takes {', '.join(sorted(accepted))}."
+        )
+    return catalogue.build(method.name, **{**method.options, "random_state": seed})
+
+
 def make_learner(method: Method, shape: Shape, batch_size: int) -> Learner:
     """The learner of a method on its network, for data of a shape."""
     make = catalogue.constructor(method.learner)

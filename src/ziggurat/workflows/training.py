@@ -17,7 +17,6 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_f1_score
 
-from ziggurat import catalogue
 from ziggurat.data.feeds import ManyGraphs, WholeGraph, feed
 from ziggurat.data.loading import Splits, channel_stats, load, splits, stratified
 from ziggurat.data.sources import write_atomically
@@ -29,7 +28,7 @@ from ziggurat.nn.learner import Learner
 from ziggurat.nn.profile import count_parameters, macs
 from ziggurat.workflows.artifact import Artifact
 from ziggurat.workflows.budget import Budget
-from ziggurat.workflows.methods import Method, Shape, make_learner, shape_of
+from ziggurat.workflows.methods import Method, Shape, make_embedding, make_learner, shape_of
 
 WARMUP, TIMED = 3, 10
 COLLAPSED = 0.1
@@ -242,7 +241,7 @@ def macro_f1(predicted: Tensor, labels: Tensor, classes: int) -> float:
 def train_embedding(method: Method, data: Prepared, seed: int) -> Outcome:
     """Fits a node embedding, which has no budget, and a logistic regression on it."""
     start = time.perf_counter()
-    estimator = catalogue.build(method.name, **{**method.options, "random_state": seed}).fit(data.graph)
+    estimator = make_embedding(method, seed).fit(data.graph)
     vectors = torch.from_numpy(np.asarray(estimator.embedding_, dtype=np.float32))
     graph = data.graph
     masks = [graph.train_mask, graph.val_mask, graph.test_mask]

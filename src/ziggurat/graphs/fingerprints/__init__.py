@@ -1,0 +1,1 @@
+"""Fingerprints: vectors of fixed length that say which substructures a molecule has."""

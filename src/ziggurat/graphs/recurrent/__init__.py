@@ -1,0 +1,1 @@
+"""Recurrent graph networks: one map with shared weights, applied again and again."""

@@ -1,0 +1,1 @@
+"""Graphs that join samples by how much alike they are, and networks on them."""
