@@ -2,14 +2,15 @@
 
 import torch
 
-from ziggurat.rules.local import detached, representation
+from ziggurat.data.batch import map_tensors
+from ziggurat.rules.local import representation
 from ziggurat.rules.mono_forward import MonoForward
 from ziggurat.vision.backbones.transformers.vit import Tokens, ViT
 
 
 def test_named_tuples_are_cut_off_whole_and_keep_what_is_no_tensor():
     tokens = Tokens(torch.ones(1, 6, 4, requires_grad=True) * 2, (2, 3))
-    cut = detached((tokens, None))
+    cut = map_tensors((tokens, None), torch.Tensor.detach)
     assert isinstance(cut[0], Tokens) and cut[0].grid == (2, 3) and cut[1] is None
     assert not cut[0].tokens.requires_grad and torch.equal(cut[0].tokens, tokens.tokens)
     assert torch.equal(representation(tokens), tokens.x) and representation(tokens.x).shape == (1, 4, 2, 3)

@@ -31,16 +31,6 @@ def representation(state: Any) -> Tensor:
     return state if isinstance(state, Tensor) else state.x
 
 
-def detached(state: Any) -> Any:
-    """What a part hands on, cut off from what it was computed from: a tensor, or a (named) tuple with tensors in it."""
-    if isinstance(state, Tensor):
-        return state.detach()
-    if isinstance(state, tuple):
-        fields = [detached(field) for field in state]
-        return type(state)(*fields) if hasattr(state, "_fields") else tuple(fields)
-    return state
-
-
 @torch.no_grad()
 def part_shapes(parts: list[nn.Module], input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The shape of one sample's representation behind each part."""

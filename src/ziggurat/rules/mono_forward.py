@@ -20,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ziggurat.data.batch import Batch
+from ziggurat.data.batch import Batch, map_tensors
 from ziggurat.nn.recipe import Recipe
-from ziggurat.rules.local import LocalLearner, detached, part_shapes, representation, trainable_parts
+from ziggurat.rules.local import LocalLearner, part_shapes, representation, trainable_parts
 
 
 class MonoForwardBlock(nn.Module):
@@ -86,7 +86,7 @@ class MonoForward(LocalLearner):
         """G_l of each part, the input of every part detached."""
         state: Any = x
         for block in self.blocks:
-            state, goodness = block(detached(state))
+            state, goodness = block(map_tensors(state, Tensor.detach))
             yield goodness
 
     def stream(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
