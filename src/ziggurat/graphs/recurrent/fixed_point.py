@@ -100,13 +100,13 @@ class FixedPoint(nn.Module):
         found = aggregate(h, state, fixed, edges, weight)  # one step with gradient, from the fixed point to itself
         if not found.requires_grad:
             return found
-        h = h.requires_grad_()
-        around = aggregate(h, state.detach(), (fixed[0].detach(), fixed[1].detach()), edges, weight.detach())
+        point = h.detach().requires_grad_()
+        around = aggregate(point, state.detach(), (fixed[0].detach(), fixed[1].detach()), edges, weight.detach())
 
         def through_the_fixed_point(gradient: Tensor) -> Tensor:
             y = gradient
             for _ in range(self.max_steps):
-                (back,) = torch.autograd.grad(around, h, y, retain_graph=True)
+                (back,) = torch.autograd.grad(around, point, y, retain_graph=True)
                 moved = (gradient + back - y).abs().max()
                 y = gradient + back
                 if moved <= self.tolerance * gradient.abs().max():

@@ -1,0 +1,1 @@
+"""Autoencoders of graphs: embeddings of nodes from which the links can be read."""

@@ -1,0 +1,1 @@
+"""Networks that solve problems of choosing vertices or edges."""
