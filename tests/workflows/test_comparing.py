@@ -239,3 +239,34 @@ def test_what_takes_no_graphs_is_named():
             check_fit(parse_method(text), shape, "mutag")
     with value_error("fastrp embeds the nodes of one graph, and mutag is many"):
         check_fit(parse_method("fastrp"), shape, "mutag")
+
+
+def test_links_of_a_graph_are_predicted(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(4), 30)
+    dense = np.triu(rng.random((120, 120)) < np.where(y[:, None] == y, 0.35, 0.01), 1)
+    edges = np.stack(np.nonzero(dense | dense.T))
+    np.savez(tmp_path / "blocks.npz", edge_index=edges, y=y)
+    result = run_comparison(
+        tmp_path / "blocks.npz",
+        ["node2vec:dimensions=16", "ncn:width=16"],
+        "20epochs",
+        1,
+        tmp_path / "out",
+        task="links",
+    )
+    assert result.measures == ("AUC", "HR@50") and not any(result.table["error"]), list(result.table["error"])
+    assert result.best is None and (result.table["accuracy_mean"] > 0.8).all()
+    assert "<th>AUC, %</th>" in write_page(result).read_text()
+
+
+def test_what_does_not_predict_links_is_named(tmp_path):
+    np.savez(tmp_path / "ring.npz", edge_index=np.stack([np.arange(40), (np.arange(40) + 1) % 40]), y=np.zeros(40, int))
+    with value_error("gcn does not predict links"):
+        run_comparison(tmp_path / "ring.npz", ["gcn"], task="links")
+    with value_error("say so with --task links"):
+        check_fit(parse_method("ncn"), GRAPH, "cora")
+    with value_error("digits is no graph"):
+        run_comparison("digits", ["ncn"], task="links")
+    with value_error("task must be one of classes, links"):
+        run_comparison("digits", ["mlp"], task="colours")

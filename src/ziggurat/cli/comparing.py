@@ -15,6 +15,7 @@ def compare(
     budget: Annotated[str, typer.Option(help="For each training: 60s, 5m, 400steps, 10epochs.")] = "60s",
     seeds: Annotated[int, typer.Option(help="Trainings of each method.")] = 3,
     threads: Annotated[int, typer.Option(help="Threads of each training.")] = 1,
+    task: Annotated[str, typer.Option(help="classes, or links: predict hidden links of a graph.")] = "classes",
     seed: Seed = 0,
     device: Device = "cpu",
     out: Out = None,
@@ -25,7 +26,7 @@ def compare(
     from ziggurat.report.comparison import write_page
     from ziggurat.workflows.comparing import run_comparison
 
-    result = run_comparison(data, methods, budget, seeds, out, threads, resolve_device(device), quiet, seed)
+    result = run_comparison(data, methods, budget, seeds, out, threads, resolve_device(device), quiet, seed, task)
     for text in (*result.notes, *result.warnings):
         note(text, quiet)
     page = write_page(result)
@@ -59,5 +60,6 @@ def show(result: Any) -> None:
                 f"{row['inference_per_second']:.0f}",
             ]
         )
-    columns = ["method", "accuracy %", "macro F1 %", "parameters", "MACs", "training s", "memory MB", "inference/s"]
+    first, second = result.measures
+    columns = ["method", f"{first} %", f"{second} %", "parameters", "MACs", "training s", "memory MB", "inference/s"]
     table(f"{result.data}, {result.budget} each", columns, rows)

@@ -44,7 +44,7 @@ def accuracy_figure(result: Comparison) -> Any:
             axis.plot([sum(values) / len(values)], [row], "|", color=colour, markersize=22, markeredgewidth=3)
     axis.set_yticks(range(len(methods)), methods)
     axis.set_ylim(-0.6, len(methods) - 0.4)
-    axis.set_xlabel("accuracy on the test part")
+    axis.set_xlabel(f"{result.measures[0]} on the test part")
     axis.grid(axis="x", alpha=0.3)
     return figure
 
@@ -107,6 +107,7 @@ def write_page(result: Comparison) -> Path:
         rows=rows,
         notes=result.notes,
         warnings=result.warnings,
+        measures=result.measures,
         best=result.best,
         accuracy=picture(accuracy_figure(result)),
         curves=picture(curves_figure(result)),

@@ -21,7 +21,7 @@ from ziggurat.data.sources import runs_folder
 from ziggurat.workflows.artifact import load_artifact
 from ziggurat.workflows.budget import Budget, parse_budget
 from ziggurat.workflows.methods import Method, check_fit, make_learner, make_network, parse_method, small_image_warning
-from ziggurat.workflows.training import Outcome, checkpoint_path, prepare, train_method
+from ziggurat.workflows.training import MEASURES, Outcome, Task, checkpoint_path, prepare, train_method
 
 COLUMNS = (
     "method", "accuracy_mean", "accuracy_std", "macro_f1_mean", "macro_f1_std", "parameters", "macs", "train_seconds",
@@ -40,6 +40,7 @@ class Comparison:
         folder: where everything lies.
         notes: what was found and changed while reading the data.
         warnings: what the person should know of single methods.
+        measures: what the columns `accuracy…` and `macro_f1…` hold: those two, or AUC and HR@50 of links.
     """
 
     table: pd.DataFrame
@@ -50,13 +51,22 @@ class Comparison:
     budget: Budget
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    measures: tuple[str, str] = MEASURES["classes"]
 
     def _repr_html_(self) -> str:
         return self.table.to_html(index=False)
 
 
 def work(
-    text: str, data: str, budget: Budget, seed: int, steps: int | None, folder: Path, threads: int, device: str
+    text: str,
+    data: str,
+    budget: Budget,
+    seed: int,
+    steps: int | None,
+    folder: Path,
+    threads: int,
+    device: str,
+    task: Task,
 ) -> Outcome:
     """One training, in a child process; an error becomes a sentence in its outcome."""
     import torch
@@ -64,7 +74,9 @@ def work(
     warnings.simplefilter("ignore")  # what there is to say of the data was said when they were read first
     torch.set_num_threads(threads)
     try:
-        outcome, artifact = train_method(parse_method(text), prepare(data), budget, seed, steps=steps, device=device)
+        outcome, artifact = train_method(
+            parse_method(text), prepare(data, task=task), budget, seed, steps=steps, device=device
+        )
         if artifact is not None:
             artifact.save(checkpoint_path(folder, text, seed))
         return outcome
@@ -108,8 +120,9 @@ def run_comparison(
     device: str = "cpu",
     quiet: bool = True,
     first_seed: int = 0,
+    task: Task = "classes",
 ) -> Comparison:
-    """Trains every method with every seed and ranks them by accuracy on the test part.
+    """Trains every method with every seed and ranks them by accuracy on the test part, or by AUC on hidden links.
 
     Mistakes in the arguments, and methods that do not fit the data, are a `ValueError` before anything is trained.
     """
@@ -121,13 +134,16 @@ def run_comparison(
     if not methods:
         raise ValueError("name at least one method, for instance mlp or resnet18:stem=cifar.")
     parsed = [parse_method(text) for text in methods]
-    prepared = prepare(str(data))
+    if task not in MEASURES:
+        raise ValueError(f"task must be one of {', '.join(MEASURES)}, got {task!r}.")
+    prepared = prepare(str(data), task=task)
     warnings = []
     for method in parsed:
         check_fit(method, prepared.shape, prepared.name)
         if method.contract != "embedding":
             make_network(method, prepared.shape)
-            make_learner(method, prepared.shape, 128)
+            if task == "classes":
+                make_learner(method, prepared.shape, 128)
         if warning := small_image_warning(method, prepared.shape):
             warnings.append(warning)
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -138,14 +154,16 @@ def run_comparison(
     outcomes = []
     for method, seed in progress(jobs, quiet):
         known = steps.get(method.text)
-        outcome = in_child(method.text, str(data), amount, seed, known, folder, threads, device)
+        outcome = in_child(method.text, str(data), amount, seed, known, folder, threads, device, task)
         if outcome.steps:
             steps[method.text] = outcome.steps
         warnings += [w for w in outcome.warnings if w not in warnings]
         outcomes.append(outcome)
     table = summarise(outcomes)
     best = choose_best(outcomes, folder)
-    return Comparison(table, outcomes, best, folder, prepared.name, amount, prepared.notes, tuple(warnings))
+    return Comparison(
+        table, outcomes, best, folder, prepared.name, amount, prepared.notes, tuple(warnings), MEASURES[task]
+    )
 
 
 def compare(
@@ -155,6 +173,7 @@ def compare(
     seeds: int = 3,
     out: str | Path | None = None,
     threads: int = 1,
+    task: Task = "classes",
 ) -> pd.DataFrame:
     """Which of these methods is best for this data at this budget?
 
@@ -165,10 +184,11 @@ def compare(
         seeds: trainings of each method.
         out: folder for checkpoints; None makes one under ./runs.
         threads: of each training.
+        task: "classes", or "links": which hidden links of a graph a method finds; then `accuracy…` is the AUC and `macro_f1…` HR@50.
 
     Returns: a table with one row a method, the best first.
     """
-    return run_comparison(data, methods, budget, seeds, out, threads).table
+    return run_comparison(data, methods, budget, seeds, out, threads, task=task).table
 
 
 def summarise(outcomes: Sequence[Outcome]) -> pd.DataFrame:

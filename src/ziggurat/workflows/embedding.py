@@ -44,7 +44,7 @@ def fill(store: str | Path, ids: list[str], vectors: np.ndarray, labels: list[st
 
 def fill_with_nodes(store: str | Path, graph: Any, vectors: np.ndarray) -> int:
     """Puts one vector a node into the memory at `store`; ids are `name/number`."""
-    labels = [None] * len(vectors)
+    labels: list[str | None] = [None] * len(vectors)
     if getattr(graph, "y", None) is not None and graph.y.ndim == 1 and not graph.y.is_floating_point():
         labels = [graph.classes[y] if y >= 0 else None for y in graph.y.tolist()]
     return fill(store, [f"{graph.name}/{i}" for i in range(len(vectors))], vectors, labels, graph.name)

@@ -15,6 +15,7 @@ FEEDS = {
     "table": ("table",),
     "graph": ("graph", "hops", "table"),
     "graphs": ("graph", "graphs"),
+    "links": ("links",),
 }
 """Which inputs of networks a kind of data can give."""
 
@@ -24,7 +25,7 @@ class Shape:
     """What a constructor must know of the data.
 
     Arguments:
-        kind: "image", "table", "graph" or "graphs".
+        kind: "image", "table", "graph", "graphs" or "links" (a graph whose links are to be predicted).
         classes: their names.
         channels, size: of images.
         features: numbers a sample (or node).
@@ -100,6 +101,8 @@ def parse_method(text: str) -> Method:
     if learns not in ("learner", "rule"):
         raise ValueError(f"{learner} is no learner; write learner/network, for instance simsiam/{name}.")
     made = contract(name)
+    if made == "layer" and not slash and catalogue.contract_of(name).get("input") == "links":
+        return Method(text, name, options=options)
     if made in ("learner", "rule"):
         raise ValueError(f"{name} is a learner and needs a network; write for instance {name}/resnet18.")
     if made not in (("staged",) if slash else ("staged", "embedding")):
@@ -114,12 +117,18 @@ def check_fit(method: Method, shape: Shape, data_name: str) -> None:
     """Raises a `ValueError` that names both when a method cannot take such data."""
     table = catalogue.contract_of(method.name)
     takes = table.get("input", "image")
-    if takes not in FEEDS[shape.kind]:
+    if takes == "links" and shape.kind == "graph":
+        raise ValueError(f"{method.name} predicts links; say so with --task links.")
+    if shape.kind == "links" and method.contract != "embedding" and takes != "links":
+        raise ValueError(
+            f"{method.name} does not predict links; choose an embedding of nodes such as node2vec, or ncn or ncnc."
+        )
+    if takes not in FEEDS[shape.kind] and not (shape.kind == "links" and method.contract == "embedding"):
         raise ValueError(
             f"{method.name} takes {takes} input, and {data_name} is {shape.kind} data; "
             f"choose a method for {shape.kind} data (`ziggurat list`), or other data."
         )
-    if method.contract == "embedding" and shape.kind != "graph":
+    if method.contract == "embedding" and shape.kind not in ("graph", "links"):
         raise ValueError(
             f"{method.name} embeds the nodes of one graph, and {data_name} is many; choose a graph network."
         )

@@ -9,28 +9,38 @@ import resource
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
+from torch_geometric.data import Data
 from torchmetrics.functional.classification import multiclass_f1_score
 
 from ziggurat.data.feeds import ManyGraphs, WholeGraph, feed
 from ziggurat.data.loading import Splits, channel_stats, load, splits, stratified
 from ziggurat.data.sources import write_atomically
 from ziggurat.data.transforms import row_normalize
+from ziggurat.graphs.embeddings.node2vec import edge_features
+from ziggurat.graphs.link_prediction.fitting import fit_links, score_pairs
+from ziggurat.graphs.links import LinkSplit, split_links
 from ziggurat.learning.features import encode, logits
 from ziggurat.learning.probes import knn_probe, linear_probe
+from ziggurat.metrics.links import hits_at_k
 from ziggurat.nn.fitting import Keep, fit
 from ziggurat.nn.learner import Learner
 from ziggurat.nn.profile import count_parameters, macs
 from ziggurat.workflows.artifact import Artifact
 from ziggurat.workflows.budget import Budget
-from ziggurat.workflows.methods import Method, Shape, make_embedding, make_learner, shape_of
+from ziggurat.workflows.methods import Method, Shape, make_embedding, make_learner, make_network, shape_of
 
+Task = Literal["classes", "links"]
+MEASURES: dict[str, tuple[str, str]] = {"classes": ("accuracy", "macro F1"), "links": ("AUC", "HR@50")}
+"""What the two scores of an outcome are."""
 WARMUP, TIMED = 3, 10
+LINKS, HITS = 1024, 50
 COLLAPSED = 0.1
 
 
@@ -124,19 +134,22 @@ class Unfinished:
 
 @dataclass
 class Prepared:
-    """Data ready for every method: three parts of samples, or one graph with three masks."""
+    """Data ready for every method: three parts of samples, one graph with three masks, or one with three parts of its links."""
 
     name: str
     shape: Shape
     parts: Splits | None = None
     graph: Any = None
+    links: LinkSplit | None = None
     normalize: tuple[Tensor, Tensor] | None = None
     notes: tuple[str, ...] = ()
 
 
-def prepare(name: str, seed: int = 0) -> Prepared:
+def prepare(name: str, seed: int = 0, task: Task = "classes") -> Prepared:
     """Loads a data set by name or path and splits it; the same for every method and seed."""
     data = load(name)
+    if task == "links":
+        return prepare_links(data, name)
     if getattr(data, "kind", None) == "graph":
         shape = shape_of(data)
         notes = [f"{data.num_nodes:,} nodes, {data.edge_index.shape[1]:,} edges, {len(shape.classes)} classes"]
@@ -238,6 +251,87 @@ def macro_f1(predicted: Tensor, labels: Tensor, classes: int) -> float:
     return float(multiclass_f1_score(predicted, labels, num_classes=classes, average="macro"))
 
 
+def prepare_links(data: Any, name: str) -> Prepared:
+    """A graph with a tenth of its links hidden to choose by and a fifth to measure on, and as many unlinked pairs beside each."""
+    if getattr(data, "kind", None) != "graph":
+        raise ValueError(f"{name} is no graph, so it has no links to predict.")
+    split = split_links(data.edge_index, data.num_nodes, 0.1, 0.2, seed=0)
+    hidden = split.valid.positive.shape[1] + split.test.positive.shape[1]
+    notes = [f"{data.num_nodes:,} nodes, {split.train.positive.shape[1]:,} links to learn from, {hidden:,} hidden"]
+    if data.x is None:
+        degree = torch.bincount(split.edge_index[0], minlength=data.num_nodes).float()
+        data.x = torch.stack([torch.ones_like(degree), degree.log1p()], 1)
+        notes.append("the nodes have no features: they got a constant and the logarithm of their degree")
+    elif float(data.x.min()) >= 0:
+        data = row_normalize(data)
+        notes.append("features are not negative: their rows were made to sum to one")
+    return Prepared(
+        data.name, Shape("links", (), features=data.x.shape[1]), graph=data, links=split, notes=tuple(notes)
+    )
+
+
+def train_links(method: Method, data: Prepared, budget: Budget, seed: int) -> Outcome:
+    """Fits a method to the links in sight; `accuracy` is the AUC on the hidden ones, `macro_f1` their HR@50."""
+    assert data.links is not None
+    split, outcome, start = data.links, Outcome(method.text, seed), time.perf_counter()
+    if method.contract == "embedding":
+        seen = Data(edge_index=split.edge_index, x=data.graph.x, num_nodes=data.graph.num_nodes)
+        vectors = np.asarray(make_embedding(method, seed).fit(seen).embedding_, dtype=np.float32)
+        outcome.score = "linear_probe"
+        scores = probed_pairs(vectors, split, seed)
+    else:
+        torch.manual_seed(seed)
+        network = make_network(method, data.shape)
+        inputs = (data.graph.x, split.edge_index)
+        epochs, outcome.steps = link_epochs(budget, network, inputs, seed)
+        fit_links(network, *inputs, epochs=epochs, batch_size=LINKS, seed=seed)
+        outcome.parameters = count_parameters(network)
+        scores = [(score_pairs(network, *inputs, yes), score_pairs(network, *inputs, no)) for yes, no in split[2:]]
+    outcome.train_seconds = time.perf_counter() - start
+    outcome.valid_accuracy, outcome.accuracy = (auc(*pair) for pair in scores)
+    outcome.macro_f1 = hits_at_k(*scores[1], HITS)
+    outcome.peak_memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return outcome
+
+
+def auc(yes: Tensor, no: Tensor) -> float:
+    """Area under the ROC curve of scores of links and of pairs that are none."""
+    truth = torch.cat([torch.ones(len(yes)), torch.zeros(len(no))])
+    return float(roc_auc_score(truth, torch.cat([yes, no])))
+
+
+def probed_pairs(vectors: np.ndarray, split: LinkSplit, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Scores of the validation and test pairs by a logistic regression on products of vectors, its penalty chosen on the former."""
+    products = [[edge_features(vectors, pairs.numpy()) for pairs in part] for part in split[1:]]
+    x, y = np.concatenate(products[0]), np.repeat([1, 0], [len(part) for part in products[0]])
+    best: tuple[float, list[tuple[Tensor, Tensor]]] = (-1.0, [])
+    for strength in (0.01, 0.1, 1.0):
+        probe = linear_probe(strength, seed).fit(x, y)
+        valid, test = (
+            (torch.from_numpy(probe.decision_function(yes)), torch.from_numpy(probe.decision_function(no)))
+            for yes, no in products[1:]
+        )
+        if auc(*valid) > best[0]:
+            best = auc(*valid), [valid, test]
+    return best[1]
+
+
+def link_epochs(budget: Budget, network: torch.nn.Module, inputs: tuple[Tensor, Tensor], seed: int) -> tuple[int, int]:
+    """The budget as epochs of this network over the links in sight, and as steps."""
+    steps = math.ceil(inputs[1].shape[1] / 2 / LINKS)
+    if budget.unit == "epochs":
+        epochs = int(budget.amount)
+    elif budget.unit == "steps":
+        epochs = max(1, round(budget.amount / steps))
+    else:
+        trial = copy.deepcopy(network)
+        fit_links(trial, *inputs, epochs=1, batch_size=LINKS, seed=seed)
+        start = time.perf_counter()
+        fit_links(trial, *inputs, epochs=1, batch_size=LINKS, seed=seed)
+        epochs = max(1, int(budget.amount / (time.perf_counter() - start)))
+    return epochs, epochs * steps
+
+
 def train_embedding(method: Method, data: Prepared, seed: int) -> Outcome:
     """Fits a node embedding, which has no budget, and a logistic regression on it."""
     start = time.perf_counter()
@@ -277,8 +371,10 @@ def train_method(
         steps: of an earlier seed of the same method, so that a time budget is turned into steps once.
         keep: where to keep the training while it is unfinished; one that is there already is gone on with.
 
-    Returns: the outcome, and the trained method (None for an embedding of nodes).
+    Returns: the outcome, and the trained method (None for an embedding of nodes, and where links are predicted).
     """
+    if data.links is not None:
+        return train_links(method, data, budget, seed), None
     if method.contract == "embedding":
         return train_embedding(method, data, seed), None
     torch.manual_seed(seed)

@@ -57,3 +57,13 @@ def test_skips_keep_deep_layers_apart():
 def test_mistakes_are_named():
     with value_error("transforms once at least"):
         DeepGCN(8, 3, 0)
+
+
+def test_dropout_does_not_touch_the_skip():
+    network = DeepGCN(8, 3, 12, 2, width=6, residual=True, dropout=0.9).train()
+    graph = ring_graph()
+    with torch.no_grad():
+        for layer in list(network.stages)[1:-1]:  # layers that add nothing: what is left is the skip
+            layer.linear.weight.zero_()
+    features = network.forward_features(graph.x, graph.edge_index)
+    torch.testing.assert_close(features[-2], features[0])

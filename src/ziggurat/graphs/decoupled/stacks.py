@@ -34,12 +34,13 @@ class Hops(nn.Module):
 
 
 class StackLayer(nn.Module):
-    """σ(BN(S^h X W + b)), plus X where `residual` and the widths agree; initialised as a GCN is (Glorot).
+    """σ(BN(S^h X W + b)); initialised as a GCN is (Glorot).
 
     Arguments:
         in_features, out_features: widths.
         hops: h.
-        residual, norm: identity skip, batch normalisation.
+        residual: asks the stack for an identity skip around this layer, where the widths agree.
+        norm: batch normalisation.
     """
 
     def __init__(self, in_features: int, out_features: int, hops: int, residual: bool, norm: bool) -> None:
@@ -52,8 +53,7 @@ class StackLayer(nn.Module):
         self.act = nn.ReLU()
 
     def forward(self, x: Float[Tensor, "N F"], step: SparseOperator) -> Float[Tensor, "N D"]:
-        y = self.act(self.norm(self.hops(self.linear(x), step) + self.bias))
-        return y + x if self.residual else y
+        return self.act(self.norm(self.hops(self.linear(x), step) + self.bias))
 
     def extra_repr(self) -> str:
         return f"residual={self.residual}"
@@ -70,7 +70,7 @@ class DeepGCN(GraphNetwork):
         width: of the hidden layers.
         residual: identity skips around layers that do not change the width.
         norm: batch normalisation in front of every activation.
-        dropout: on the features and behind every hidden layer.
+        dropout: on the features and in front of what every further layer transforms; the skips are left whole.
     """
 
     def __init__(
@@ -109,6 +109,7 @@ class DeepGCN(GraphNetwork):
         step = sparse_operator(*gcn_norm(edge_index, edge_weight, len(x), dtype=x.dtype), len(x))
         features, x = [], self.stem(x)
         for i, layer in enumerate(self.stages):
-            x = layer(self.dropouts[i - 1](x) if i else x, step)
+            y = layer(self.dropouts[i - 1](x) if i else x, step)
+            x = y + x if getattr(layer, "residual", False) else y
             features.append(x)
         return features
