@@ -1,5 +1,7 @@
 """Every Staged network of images as it starts: activations that neither die out nor explode, and memory in either order."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -16,7 +18,7 @@ def test_activations_neither_die_out_nor_explode_with_depth(path):
     x = torch.randn(16, *images(path).shape[1:], generator=generator)
     with torch.no_grad():
         spreads = [float(feature.std()) for feature in network.forward_features(x)]
-    for before, after in zip(spreads, spreads[1:], strict=False):
+    for before, after in pairwise(spreads):
         assert SMALLEST < after / before < LARGEST, spreads
     assert all(1e-3 < spread < 1e3 for spread in spreads), spreads
 
