@@ -6,8 +6,9 @@ the pairs of the first round alone, as many steps of Adam (no self-training); on
 approximation. Traps are trained with mixed rollouts: an estimate is at least what the greedy finds. The value is the mean of size /
 optimum.
 
-Changed from the specification: a round rolls out 10 roots instead of 40 and keeps 8 steps (16 graphs) and 64 pairs of each, because three
-families have to be trained in four minutes; the first-round arm keeps on learning, so that only the labels differ, not the steps.
+Changed from the specification: a round rolls out 8 roots instead of 40 and keeps 8 steps (16 graphs) and 64 pairs of each, because three
+families have to be trained in four minutes. The first-round arm keeps on learning, so that only the labels differ, not the steps. Both
+keep the round whose rollouts of the training graphs leave the most vertices, since rounds differ by much; no optimum is looked at for it.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ from ziggurat.graphs.combinatorial.dense import (
     greedy_completion,
     largest_independent_set,
 )
-from ziggurat.graphs.combinatorial.mis_dp import by_score, rollout, self_train_mis
+from ziggurat.graphs.combinatorial.mis_dp import self_train_mis
+from ziggurat.graphs.combinatorial.rollouts import by_score, rollout
 from ziggurat.metrics.finding import Finding, at_least, floor
 
 TRAIN, TEST, NODES = 60, 40, 60
-ROUNDS, ROOTS, STEPS, PAIRS, UPDATES = 10, 10, 8, 64, 40
+ROUNDS, ROOTS, STEPS, PAIRS, UPDATES = 10, 8, 8, 64, 40
 KINDS = ("er", "ba", "traps")
 
 notes = Notes(
     scope="Random graphs of 60 vertices and traps of 27 to 39; the paper has social networks and hard instances, 300 epochs on a GPU.",
-    methodology="One network, one recipe and as many steps of Adam for both trained arms; one rollout each, nothing is completed.",
+    methodology="One network and recipe, as many steps and the same choice of the round for both trained arms; one rollout, not completed.",
     origin="0.05, 0.01, 0.05 and 0.93 are the specification's.",
     easy="The recursion: with an exact oracle it finds the optimum of every graph of up to seven vertices.",
     hard="Labels of the first rounds are nearly coin tosses, since untrained rollouts hide a difference of one vertex.",
@@ -69,16 +71,16 @@ def family(kind: str, seed: int) -> dict[str, float]:
         found = rollout(test, by_score(comparator), generator(seed, kind, "test"))
         return float(np.mean(found.sum(1).numpy() / best))
 
-    def trained(rounds: int, updates: int) -> float:
+    def trained(rolling: int) -> float:
         made = self_train_mis(
-            copy.deepcopy(start), train, rounds, ROOTS, steps=STEPS, pairs=PAIRS, updates=updates,
-            mixed=kind == "traps", seed=derive(seed, kind),
+            copy.deepcopy(start), train, ROUNDS, ROOTS, steps=STEPS, pairs=PAIRS, updates=UPDATES,
+            mixed=kind == "traps", seed=derive(seed, kind), rolling=rolling,
         )  # fmt: skip
         return ratio(made.eval())
 
     torch.manual_seed(derive(seed, "comparator"))
     start = MISComparator()
-    values = {"random": ratio(start), "first": trained(1, ROUNDS * UPDATES), "trained": trained(ROUNDS, UPDATES)}
+    values = {"random": ratio(start), "first": trained(1), "trained": trained(ROUNDS)}
     values["greedy"] = float(np.mean(greedy_completion(test).sum(1).numpy() / best))
     approximated = [len(nx.approximation.maximum_independent_set(g)) for g in undirected(test)]
     values["networkx"] = float(np.mean(np.array(approximated) / best))

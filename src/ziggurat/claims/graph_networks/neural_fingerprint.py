@@ -1,7 +1,7 @@
 """Neural fingerprints: learned ones predict solubility better than hashed ones, and with large random weights they act like them.
 
 Measured on ESOL, one random split a seed into 70 % for training, 15 % for validation and 15 % for testing, targets standardised. Arms, all
-of radius 4 and with the same perceptron (100 hidden units) behind the fingerprint: the neural fingerprint (S = 512, width 20); the same with
+of radius 4 and with the same perceptron (100 hidden units) behind the fingerprint: the neural one (S = 512, width 20); the same with
 one matrix for all degrees; the same with fixed weights, N(0, 10²); circular fingerprints of 512 and of 2048 bits, of which validation takes
 one. Adam at 3e-3, batches of 100, 480 steps; L2 penalty and step are chosen for each arm on the validation molecules. Also, for 300
 molecules and S = 2048: the correlation between the distances 1 − Σ min / Σ max of circular fingerprints and of neural ones with large
