@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -27,7 +29,7 @@ class Stack(nn.Module):
     def __init__(self, conv, depth, width=3, out=2):
         super().__init__()
         sizes = [width] + [5] * (depth - 1) + [out]
-        self.layers = nn.ModuleList(conv(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(conv(a, b) for a, b in itertools.pairwise(sizes))
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, x, edge_index):
@@ -49,7 +51,8 @@ class NoEdges(nn.Module):
 @pytest.mark.parametrize("conv", [GCNConv, SAGEConv])
 def test_total_influence_is_the_peers(conv):
     torch.manual_seed(0)
-    data, model = grid(), Stack(conv, 2).double()
+    data, model = grid(), Stack(conv, 2)
+    data.x = data.x.float()  # the peer's hops are
     want, radius = peer_total_influence(model.eval(), data, max_hops=3)
     got, ours = total_influence(model.train(), data, 3)
     torch.testing.assert_close(got, want)
@@ -60,7 +63,8 @@ def test_total_influence_is_the_peers(conv):
 @pytest.mark.fact("city_networks", 1)
 def test_with_a_ball_of_as_many_hops_as_layers_only_the_peer_sees_other_degrees():
     torch.manual_seed(0)
-    data, model = grid(), Stack(GCNConv, 2).double().eval()
+    data, model = grid(), Stack(GCNConv, 2).eval()
+    data.x = data.x.float()
     exact = total_influence(model, data, 3)[0][:3]
     torch.testing.assert_close(total_influence(model, data, 2)[0], exact)
     assert not torch.allclose(peer_total_influence(model, data, max_hops=2)[0], exact, rtol=1e-3)
@@ -130,7 +134,9 @@ def test_one_layer_on_a_regular_graph(d):
 
 def test_direction_and_weights_of_edges_count():
     torch.manual_seed(0)
-    data = Data(x=torch.randn(4, 3), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]), edge_weight=torch.tensor([1.0, 2.0, 3.0]))
+    data = Data(
+        x=torch.randn(4, 3), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]), edge_weight=torch.tensor([1.0, 2.0, 3.0])
+    )
     model = GCN(3, 2, dropout=0.0)
     found = jacobian_influence(model, data, torch.tensor([0, 2]), 2)
     assert found.hops.tolist() == [[0, -1, -1, -1], [2, 1, 0, -1]]

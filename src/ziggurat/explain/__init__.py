@@ -7,7 +7,10 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "class_model_visualisation": ".saliency",
         "deconvnet_map": ".saliency",
+        "influence_receptive_field": ".influence",
+        "jacobian_influence": ".influence",
         "saliency_map": ".saliency",
         "saliency_segmentation": ".segmentation",
+        "total_influence": ".influence",
     },
 )

@@ -11,7 +11,16 @@ from ziggurat.graphs.fingerprints.neural_fingerprint import DegreeConv, NeuralFi
 from ziggurat.nn import count_parameters
 from ziggurat.testing.examples import ring_graph
 
-SMILES = ["CCO", "c1ccccc1O", "CC(=O)OC1=CC=CC=C1C(=O)O", "C", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C", "CC(C)(C)C", "OCC(O)CO", "c1ccncc1"]
+SMILES = [
+    "CCO",
+    "c1ccccc1O",
+    "CC(=O)OC1=CC=CC=C1C(=O)O",
+    "C",
+    "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",
+    "CC(C)(C)C",
+    "OCC(O)CO",
+    "c1ccncc1",
+]
 
 
 def some(smiles=SMILES):

@@ -209,7 +209,7 @@ def test_claim_at_a_tiny_size(monkeypatch, tmp_path):
     from ziggurat.claims.graph_networks import hallucination_graph as claim
     from ziggurat.claims.run import Run
 
-    for name, value in (("NOUNS", 12), ("EPOCHS", 1), ("STEPS", 5)):
+    for name, value in (("NOUNS", 24), ("EPOCHS", 1), ("STEPS", 5)):
         monkeypatch.setattr(claim, name, value)
     monkeypatch.setattr(claim, "embed_texts", lambda given: texts(len(given), 8, len(given[0])))
     monkeypatch.setenv("ZIGGURAT_RUNS", str(tmp_path))

@@ -51,8 +51,8 @@ notes = Notes(
     hard="Without normalisation the rate must be found for each arm.",
     why=(
         "scale",
-        "A few epochs are too few for a plain network of nine convolutions, two of which must first learn to do what pooling does at "
-        "once: with augmentation, so that nothing is learnt by heart, it fits its own training images less well than the base does (support).",
+        "A few epochs are too few for a plain network of nine convolutions, two of which must first learn what pooling does at once: "
+        "with augmentation, so that nothing is learnt by heart, it fits its own training images less well than the base (support).",
     ),
 )
 

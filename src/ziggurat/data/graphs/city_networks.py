@@ -147,7 +147,7 @@ def _edge_features(roads: Data) -> tuple[Float[Tensor, "E D"], list[str]]:
     """Length, speed where known, and one-hot columns of what else is known."""
     parts, names = [roads.length.float()[:, None]], ["length"]
     if "speed" in roads and bool((roads.speed > 0).any()):
-        parts.append(_filled(roads.speed.float(), roads["highway"] if "highway" in roads else None)[:, None])
+        parts.append(_filled(roads.speed.float(), getattr(roads, "highway", None))[:, None])
         names.append("speed")
     for category in CATEGORIES:
         if category in roads:

@@ -59,7 +59,7 @@ def atom_features(atom: Any) -> list[float]:
         *one_hot(SYMBOLS.index(symbol), len(SYMBOLS)),
         *one_hot(atom.GetDegree(), DEGREES),
         *one_hot(atom.GetTotalNumHs(), HYDROGENS),
-        *one_hot(atom.GetNumImplicitHs(), VALENCES),  # what the implicit bonds add up to: each is one hydrogen
+        *one_hot(atom.GetNumImplicitHs(), VALENCES),  # each implicit bond is one to a hydrogen that is not written
         float(atom.GetIsAromatic()),
     ]
 

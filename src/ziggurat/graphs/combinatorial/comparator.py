@@ -5,8 +5,8 @@ else, and the mean over the vertices goes through a small head to one score. Two
 
     X ← LayerNorm(GELU([S X, (A + I) F X, (1 − A) C X])),   X = 0 at first,   score = w [h_3, h_1]
 
-Biases break the zero start: a layer's first bias is multiplied by degrees. The first layer's matrices meet zeros only; they are there, as in
-the paper's code, and do not learn.
+Biases break the zero start: a layer's first bias is multiplied by degrees. The first layer's matrices meet zeros only; they are there, as
+in the paper's code, and do not learn.
 
 L. Brusca, L. Quaedvlieg, S. Skoulakis, G. Chrysos, V. Cevher, Maximum Independent Set: Self-Training through Dynamic Programming, 2023,
 arXiv:2310.18672.
@@ -43,7 +43,7 @@ class Mixing(nn.Module):
         near, far = sent.chunk(2, 2)
         linked_near, linked_far = (adjacency @ sent).chunk(2, 2)
         others = far.sum(1, keepdim=True) - linked_far
-        own = self.itself(x).expand(-1 if len(x) > 1 else len(near), near.shape[1], -1)
+        own = self.itself(x).expand(near.shape)
         return self.norm(gelu(torch.cat([own, linked_near + near, others], 2)))
 
 

@@ -68,9 +68,7 @@ def is_independent(linked: Float[Tensor, "B n n"], chosen: Bool[Tensor, "B n"]) 
     return ~(degrees_among(linked, chosen) > 0).any(1)
 
 
-def greedy_completion(
-    graphs: DenseGraphs, chosen: Bool[Tensor, "B n"] | None = None
-) -> Bool[Tensor, "B n"]:
+def greedy_completion(graphs: DenseGraphs, chosen: Bool[Tensor, "B n"] | None = None) -> Bool[Tensor, "B n"]:
     """Adds vertices of the smallest degree among those still free until none is; from nothing it is the min-degree greedy set.
 
     A vertex is free that is present, not chosen, and linked with no chosen one. Of equal degrees the first vertex is taken.

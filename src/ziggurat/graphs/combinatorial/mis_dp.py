@@ -10,7 +10,7 @@ arXiv:2310.18672.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,70 +23,7 @@ from torch.nn.functional import cross_entropy
 from ziggurat.data.seeds import derive, generator
 from ziggurat.graphs.combinatorial.comparator import MISComparator
 from ziggurat.graphs.combinatorial.dense import DenseGraphs, dense_graphs, greedy_completion
-
-Prefer = Callable[[DenseGraphs, DenseGraphs], Tensor]
-"""Says for each pair whether the second graph has the larger set: bools (B,)."""
-CHUNK = 512
-"""Graphs that are scored at once."""
-
-
-def by_score(comparator: MISComparator) -> Prefer:
-    """The choice of a comparator."""
-
-    @torch.no_grad()
-    def prefer(first: DenseGraphs, second: DenseGraphs) -> Tensor:
-        parts = zip(*(x.split(CHUNK) for x in (*first, *second)), strict=True)
-        logits = [comparator.compare(DenseGraphs(a, b), DenseGraphs(c, d)) for a, b, c, d in parts]
-        return torch.cat(logits).argmax(1) == 1
-
-    return prefer
-
-
-class Met(NamedTuple):
-    """The two graphs of one step of a rollout: of which root, and which vertices each of them has."""
-
-    root: Int64[Tensor, " B"]
-    without: Bool[Tensor, "B n"]
-    taken: Bool[Tensor, "B n"]
-
-
-def rollout(
-    graphs: DenseGraphs, prefer: Prefer, draws: torch.Generator, met: list[Met] | None = None
-) -> Bool[Tensor, "B n"]:
-    """One rollout of each graph, all step by step together: an independent set of each, whatever `prefer` says.
-
-    Arguments:
-        prefer: of (G − v, G − N(v)); v stays in the second, without neighbours.
-        draws: which v each step takes.
-        met: a list that each step's two graphs are added to.
-    """
-    linked, present = graphs.adjacency, graphs.present.clone()
-    while True:
-        # absent vertices may have links in the matrix: only those with a present neighbour, and present themselves, can be drawn
-        active = ((linked @ present.to(linked.dtype)[..., None])[..., 0] > 0) & present
-        rows = active.any(1).nonzero().flatten()
-        if not len(rows):
-            return present
-        coins = 1 + torch.rand(len(rows), present.shape[1], generator=draws)
-        v = (coins * active[rows]).argmax(1)
-        own = linked if len(rows) == len(linked) else linked[rows]
-        every = torch.arange(len(rows))
-        without = present[rows].index_put((every, v), torch.tensor(False))
-        taken = present[rows] & ~(own[every, v] > 0)
-        second = prefer(DenseGraphs(own, without), DenseGraphs(own, taken))
-        present[rows] = torch.where(second[:, None], taken, without)
-        if met is not None:
-            met.append(Met(rows, without, taken))
-
-
-def best_of(
-    graphs: DenseGraphs, prefer: Prefer, rollouts: int, draws: torch.Generator
-) -> Bool[Tensor, "B n"]:
-    """The largest set of several rollouts of each graph; of equals the first."""
-    count = len(graphs.present)
-    many = DenseGraphs(*(x.repeat(rollouts, *[1] * (x.ndim - 1)) for x in graphs))
-    sets = rollout(many, prefer, draws).view(rollouts, count, -1)
-    return sets[sets.sum(2).argmax(0), torch.arange(count)]
+from ziggurat.graphs.combinatorial.rollouts import Met, best_of, by_score, rollout
 
 
 class Pairs(NamedTuple):
@@ -106,38 +43,38 @@ def labelled_pairs(
     Arguments:
         rollouts: the best of so many estimates each set; every graph gets as many, since the best of more is larger.
         steps: of each root, drawn among all of its rollout; the two graphs of each are compared.
-        pairs: a root, at most: beyond those two graphs of one step, random ones of the same root.
+        pairs: a root, about: those of its steps, and beyond them random graphs of the same root.
         mixed: the estimate is at least what the min-degree greedy finds.
     """
     met: list[Met] = []
     rollout(graphs, prefer, draws, met)
     if not met:
         raise ValueError("no graph has an edge, so there is nothing to compare; train on graphs with edges.")
-    all_met = Met(*(torch.cat(parts) for parts in zip(*met, strict=True)))
-    order = torch.randperm(len(all_met.root), generator=draws)
-    order = order[all_met.root[order].argsort(stable=True)]
-    counts = torch.bincount(all_met.root, minlength=len(graphs.present))
-    starts = counts.cumsum(0) - counts
-    rank = torch.arange(len(order)) - starts[all_met.root[order]]
-    kept = order[rank < steps]
-    root, own = all_met.root[kept].repeat(2), len(kept)
-    present = torch.cat([all_met.without[kept], all_met.taken[kept]])
-    met_graphs = DenseGraphs(graphs.adjacency[root], present)
+    root, without, taken = _few_of_each(Met(*(torch.cat(parts) for parts in zip(*met, strict=True))), steps, draws)
+    own = len(root)
+    met_graphs = DenseGraphs(graphs.adjacency[root.repeat(2)], torch.cat([without, taken]))
     size = best_of(met_graphs, prefer, rollouts, draws).sum(1)
     if mixed:
         size = torch.maximum(size, greedy_completion(met_graphs).sum(1))
-    first, second = torch.arange(own), torch.arange(own, 2 * own)
-    here = root[:own]
-    extra = (pairs - torch.bincount(here, minlength=len(graphs.present)).clamp_max(pairs))[here].max().item()
-    if extra > 0:  # any two graphs of one root
-        a = torch.randint(2 * own, (len(graphs.present) * int(extra),), generator=draws)
-        first_of, members = here.new_zeros(len(graphs.present)), torch.bincount(here, minlength=len(graphs.present))
-        first_of[1:] = members.cumsum(0)[:-1]
-        b = first_of[root[a]] + (torch.rand(len(a), generator=draws) * members[root[a]]).long()
-        b = b + own * torch.randint(2, b.shape, generator=draws)
-        first, second = torch.cat([first, a[a != b]]), torch.cat([second, b[a != b]])
+    a = torch.randint(own, (max(pairs - steps, 0) * len(graphs.present),), generator=draws)
+    counts = torch.bincount(root)
+    start = (counts.cumsum(0) - counts)[root[a]]
+    b = start + (torch.rand(len(a), generator=draws) * counts[root[a]]).long()
+    sides = own * torch.randint(2, (2, len(a)), generator=draws)
+    first = torch.cat([torch.arange(own), a + sides[0]])
+    second = torch.cat([torch.arange(own, 2 * own), b + sides[1]])
     sign = torch.sign(size[first] - size[second])
-    return Pairs(root[first], present[first], present[second], torch.stack([1 + sign, 1 - sign], 1) / 2)
+    present = met_graphs.present
+    return Pairs(root[first % own], present[first], present[second], torch.stack([1 + sign, 1 - sign], 1) / 2)
+
+
+def _few_of_each(met: Met, steps: int, draws: torch.Generator) -> Met:
+    """At most so many random steps of every root, sorted by root."""
+    order = torch.randperm(len(met.root), generator=draws)
+    order = order[met.root[order].argsort(stable=True)]
+    counts = torch.bincount(met.root)
+    rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[met.root[order]]
+    return Met(*(part[order[rank < steps]] for part in met))
 
 
 def self_train_mis(
@@ -154,8 +91,12 @@ def self_train_mis(
     lr: float = 1e-3,
     mixed: bool = False,
     seed: int = 0,
+    rolling: int | None = None,
 ) -> MISComparator:
-    """Trains a comparator by what it finds itself; returns it.
+    """Trains a comparator by what it finds itself; returns it with the weights of its best round.
+
+    The best round is the one behind which one rollout of every training graph leaves the most vertices: no optimum has to be known. Without
+    this choice the last round would count, and rounds differ by much.
 
     Arguments:
         rounds: of rolling out and learning.
@@ -163,25 +104,34 @@ def self_train_mis(
         rollouts, steps, pairs, mixed: of `labelled_pairs`.
         buffer: pairs kept; the oldest ones leave.
         updates: steps of Adam in each round, on `batch_size` pairs of the buffer each.
+        rolling: rounds that roll out; later ones learn from the pairs there are. None: all of them do.
     """
+    if rounds < 1 or (rolling is not None and rolling < 1):
+        raise ValueError(f"rounds, and those that roll out, must be 1 or more, got {rounds} and {rolling}.")
     draws = generator(seed, "mis")
     optimizer = torch.optim.Adam([p for p in comparator.parameters() if p.requires_grad], lr)
-    kept: Pairs | None = None
-    for _ in range(rounds):
-        chosen = torch.randperm(len(graphs.present), generator=draws)[:roots]
-        batch = DenseGraphs(graphs.adjacency[chosen], graphs.present[chosen])
-        new = labelled_pairs(batch, by_score(comparator), rollouts, steps, pairs, mixed, draws)
-        new = new._replace(root=chosen[new.root])
-        kept = new if kept is None else Pairs(*(torch.cat(both)[-buffer:] for both in zip(kept, new, strict=True)))
+    kept = Pairs(
+        *(x.new_zeros(0, *x.shape[1:]) for x in (torch.zeros(0).long(), *[graphs.present] * 2, torch.zeros(0, 2)))
+    )
+    most, best = -1, comparator.state_dict()
+    for step in range(rounds):
+        if rolling is None or step < rolling:
+            chosen = torch.randperm(len(graphs.present), generator=draws)[:roots]
+            batch = DenseGraphs(graphs.adjacency[chosen], graphs.present[chosen])
+            new = labelled_pairs(batch, by_score(comparator), rollouts, steps, pairs, mixed, draws)
+            new = new._replace(root=chosen[new.root])
+            kept = Pairs(*(torch.cat(both)[-buffer:] for both in zip(kept, new, strict=True)))
         for _ in range(updates):
             rows = torch.randint(len(kept.root), (batch_size,), generator=draws)
             linked = graphs.adjacency[kept.root[rows]]
-            logits = comparator.compare(
-                DenseGraphs(linked, kept.first[rows]), DenseGraphs(linked, kept.second[rows])
-            )
+            logits = comparator.compare(DenseGraphs(linked, kept.first[rows]), DenseGraphs(linked, kept.second[rows]))
             optimizer.zero_grad()
             cross_entropy(logits, kept.label[rows]).backward()
             optimizer.step()
+        found = int(rollout(graphs, by_score(comparator), generator(seed, "look")).sum())
+        if found > most:
+            most, best = found, copy.deepcopy(comparator.state_dict())
+    comparator.load_state_dict(best)
     return comparator
 
 

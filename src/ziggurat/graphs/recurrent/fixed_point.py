@@ -76,13 +76,11 @@ class FixedPoint(nn.Module):
         with torch.no_grad():
             state, fixed = self.contractive(), self.inputs(x)
             h = x.new_zeros(len(x), len(state)) if start is None else start
-            for step in range(1, self.max_steps + 1):
+            steps, moved = 0, float("inf")
+            while steps < self.max_steps and moved > self.tolerance:
                 new = aggregate(h, state, fixed, edges, weight)
-                moved = (new - h).abs().max() if len(h) else h.sum()
-                h = new
-                if moved <= self.tolerance:
-                    break
-        return h, step
+                steps, moved, h = steps + 1, float((new - h).abs().max()) if len(h) else 0.0, new
+        return h, steps
 
     def inputs(self, x: Float[Tensor, "N F"]) -> tuple[Float[Tensor, "N W"], Float[Tensor, "N W"]]:
         """U x and V x + b, which no iteration changes."""

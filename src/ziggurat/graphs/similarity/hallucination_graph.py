@@ -1,7 +1,7 @@
 """Hallucinations by their neighbours: generations that lie close to each other are nodes of one graph, and attention over it grades them.
 
-Texts are joined where the cosine of their embeddings is high. An embedder trained by supervised contrast comes first, then one layer of graph
-attention gives cumulative bits of an ordinal level, from 0 (faithful) to L − 1 (fully hallucinated); new texts join the graph and
+Texts are joined where the cosine of their embeddings is high. An embedder trained by supervised contrast comes first, then one layer of
+graph attention gives cumulative bits of an ordinal level, from 0 (faithful) to L − 1 (fully hallucinated); new texts join the graph and
 are graded without training:
 
     z = W_2 ReLU(W_1 x),   h = W_3 z,   logits_i = mean over heads of Σ_{j ∈ N(i) ∪ {i}} α_ij W h_j,   α from (h_i, h_j, cos_ij)
@@ -184,7 +184,10 @@ class HallucinationGAT(BaseEstimator):
 
     @torch.no_grad()
     def predict(self, texts: Any) -> np.ndarray:
-        """Levels (M,) int64 of new embeddings (M, d), joined to the known ones and to each other; of a graph, of its nodes by its own edges."""
+        """Levels (M,) int64 of new embeddings (M, d), which are joined to the known ones and to each other.
+
+        Of a graph instead: the levels of its own nodes, by its own edges.
+        """
         if not hasattr(self, "network_"):
             raise ValueError("this HallucinationGAT has not learned yet; call fit(graph) first.")
         if isinstance(texts, Data):

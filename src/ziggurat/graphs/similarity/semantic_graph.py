@@ -28,8 +28,8 @@ class SemanticSimilarityGraph:
     """Joins i and j, i ≠ j, where cos(x_i, x_j) ≥ threshold. The edge's weight is the cosine.
 
     Arguments:
-        threshold: above 1 there are no edges. 0.85 serves embeddings that lie close to each other (a language model's first token); encoders
-            trained for similarity spread wider: `at_quantile` takes their threshold from the data.
+        threshold: above 1 there are no edges. 0.85 serves embeddings that lie close to each other (a language model's first token);
+            encoders trained for similarity spread wider: `at_quantile` takes their threshold from the data.
 
     N. Nonkes, S. Agaronian, E. Kanoulas, R. Petcu, 2024, arXiv:2407.04485.
     """
@@ -41,7 +41,7 @@ class SemanticSimilarityGraph:
 
     @classmethod
     def at_quantile(cls, embeddings: Any, quantile: float) -> SemanticSimilarityGraph:
-        """The graph whose threshold is a quantile of the similarities of different texts (of 2,000, evenly spaced, where there are more)."""
+        """The graph whose threshold is a quantile of the similarities of different texts (of 2,000 where there are more)."""
         if not 0 <= quantile <= 1:
             raise ValueError(f"quantile must be between 0 and 1, got {quantile}.")
         unit = unit_rows(embeddings)
