@@ -1,10 +1,13 @@
 """OverLoCK: an overview that guides kernels made for every place lets detail and context meet where they are needed.
 
-Measured on drawn scenes of 64 × 64 grey pixels under noise: a digit c of 16 pixels near the middle, and near the border a small cue, a ring
-(q = 0) or a cross (q = 1); the label is (c + 5 q) mod 10, which no sum of a score of the digit and one of the cue can tell.
-Not yet able to tell: on 600 validation scenes of seed 100 the network and the one with static kernels reach 0.43 and 0.44 in 6 epochs with
-a cue of 7 pixels under noise of 0.25, and 0.46 and 0.47 in 8 epochs of batch 32 with a cue of 9 under 0.15. Half is what the digit alone
-could give, so nothing shows that the cue is used. The rate of 4e-3 is the only one tried, and the net without context has not been tried.
+Measured on 1,000 drawn scenes (1,500 for testing) of 64 × 64 grey pixels: a digit c of 16 pixels near the middle, one of four, and near
+the border a cue, a ring (q = 0) or a cross (q = 1); the label is (c + 2 q) mod 4, which no sum of a score of the digit and one of the cue
+can tell. The network against the same with static kernels in ContMix's place, and with a context of zeros. 20 epochs of AdamW at 4e-3.
+
+Changed from the specification: four digits in place of ten, and the digit 0 is drawn four times as often as each other one. With equal
+counts neither factor alone says anything of the label, and in 12 epochs of 6,000 scenes no arm came further than the half that the digit
+alone gives (seed 100); so the cue has a small part in the label from the start. With 3,000 such scenes every arm reached 99 percent in
+8 epochs, with 1,000 scenes static kernels 96, no context 99, the whole network 97 to 98 (seed 100, validation).
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from ziggurat.vision.backbones.overlock import OverLoCK
 from ziggurat.vision.backbones.overlock_blocks import FocusBlock, Guided
 
 CLASSES, SIDE, DIGIT, CUE, NOISE = 4, 64, 16, 11, 0.05
-TRAIN, TEST, EPOCHS, BATCH, RATE = 3_000, 1_500, 6, 64, 4e-3
+TRAIN, TEST, EPOCHS, BATCH, RATE, COMMON = 1_000, 1_500, 20, 64, 4e-3, 4.0
 WIDTHS = {"overlock": (8, 12, 16, 16), "static": (8, 12, 20, 16), "unguided": (8, 12, 20, 16)}
 
 published = {5: "ImageNet top-1 82.7 / 84.2 / 84.8 / 85.1 (XT, T, S, B) at 224"}
@@ -36,6 +39,12 @@ notes = Notes(
     methodology="Same images, steps and rate for every arm; the widths of the baselines are raised until they have no fewer parameters.",
     origin="Two points and the factor of 1.3 are the specification's.",
     easy="The overview and ContMix are single modules, so that the arms replace one of them.",
+    hard="A label that needs both factors gives no gradient to either until one of them has a part of its own.",
+    why=(
+        "data too easy",
+        "All three networks learn what the scenes ask for. With levels of 2, 4, 8 and 16 pixels the last map has 4 × 4 places, which "
+        "kernels of 5 × 5 span whatever makes them, so that nothing is out of reach for static ones. For scenes of 96 pixels see the support.",
+    ),
 )
 
 
@@ -76,25 +85,27 @@ def make(arm: str) -> OverLoCK:
     return network
 
 
-def draw(digits: Images, count: int, seed: int) -> Images:
+def draw(digits: Images, count: int, seed: int, size: int = SIDE) -> Images:
     """Scenes, their label of digit and cue."""
     g = generator(seed, "scenes")
-    chosen, cue = torch.randint(len(digits), (count,), generator=g), torch.randint(2, (count,), generator=g)
+    odds = torch.where(digits.labels == 0, COMMON, 1.0)
+    chosen = torch.multinomial(odds, count, replacement=True, generator=g)
+    cue = torch.randint(2, (count,), generator=g)
     drawn = nn.functional.interpolate(digits.inputs(chosen), DIGIT, mode="bilinear")
     drawn = drawn / drawn.amax((2, 3), keepdim=True)
     cross = torch.eye(CUE).maximum(torch.eye(CUE).flip(1))
     ring = nn.functional.pad(torch.zeros(CUE - 2, CUE - 2), (1, 1, 1, 1), value=1.0)
     shapes = torch.stack([ring, cross])
-    scenes = NOISE * torch.rand(count, 1, SIDE, SIDE, generator=g)
-    middle = (SIDE - DIGIT) // 2 + torch.randint(-4, 5, (count, 2), generator=g)
-    along = torch.randint(SIDE - CUE + 1, (count,), generator=g)
+    scenes = NOISE * torch.rand(count, 1, size, size, generator=g)
+    middle = (size - DIGIT) // 2 + torch.randint(-4, 5, (count, 2), generator=g)
+    along = torch.randint(size - CUE + 1, (count,), generator=g)
     across = torch.randint(6, (count,), generator=g)
     side = torch.randint(4, (count,), generator=g)
     for scene, one, (top, left), q, a, b, s in zip(
         scenes, drawn, middle.tolist(), cue.tolist(), along.tolist(), across.tolist(), side.tolist(), strict=True
     ):
         scene[:, top : top + DIGIT, left : left + DIGIT] += 0.75 * one
-        b = b if s < 2 else SIDE - CUE - b
+        b = b if s < 2 else size - CUE - b
         top, left = (a, b) if s % 2 else (b, a)
         scene[:, top : top + CUE, left : left + CUE] += 0.7 * shapes[q]
     labels = (digits.labels[chosen] + CLASSES // 2 * cue) % CLASSES
@@ -143,6 +154,21 @@ def measure(run: Run) -> Finding:
             at_least("gradient outside, OverLoCK / static", rows["overlock_outside"] / rows["static_outside"], 1.3),
             exactly("parameters, OverLoCK / smallest baseline", rows["overlock_parameters"] / fewest, 1.0, "<="),
         ),
-        floors=(floor("static kernels", rows["static"], 0.5),),
+        floors=(floor("static kernels", rows["static"], 0.85),),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Accuracy of static kernels and of the whole network on scenes of 96 pixels, whose last map has 6 × 6 places, seed 100."""
+    digits = run.data("digits")
+    digits = digits.subset(digits.labels < CLASSES)
+    keep, held = stratified(digits.labels, 0.3, 100)
+    train, test = draw(digits.subset(keep), TRAIN, 1, 96), draw(digits.subset(held), TEST, 2, 96)
+    stats, found = channel_stats(train), {}
+    for arm in run.progress(("static", "overlock"), "arms"):
+        torch.manual_seed(100)
+        learner = Supervised(make(arm), RATE)
+        fit(learner, feed(train, Labelled(), BATCH, 100, stats), epochs=EPOCHS, seed=100)
+        found[f"{arm}_96_pixels"] = accuracy(learner, test, stats)
+    return found
