@@ -1,0 +1,1 @@
+"""Architectures as graphs: their motifs, their embeddings, and a search for similar ones."""
