@@ -3,10 +3,10 @@
 Nodes of Cora (public split, rows of the features summing to one): GCN, ChebNet, GraphSAGE and GatedGNN of width 16, GAT of 8 heads of 8,
 and the same two layers of width 16 without propagation; 200 steps of Adam by each network's usual recipe, without search; the step is
 chosen on the validation nodes. Links of Cora (85 / 5 / 10 %, bags of words as they are): the autoencoder (32 - 16), 200 full-batch steps
-on the links and as many drawn pairs, against the cosine of the features of a pair. Forecasts of drawn traffic (50 nodes, 2,000 steps, 70 / 10 / 20 % in order of
-time): 12 steps from 12, DCRNN with K = 3 against the same network with K = 1, which is a recurrent unit for every node; width 16, 400
-steps of Adam at 0.01 on batches of 32 windows and the mean absolute error, the step chosen on the validation windows. FixedPointGNN, VGAE
-and STGCN have tests and no clause.
+on the links and as many drawn pairs, against the cosine of the features. Forecasts of drawn traffic (50 nodes, 2,000 steps, the first 70 %
+for training, 10, 20): 12 steps from 12, DCRNN with K = 3 against the same network with K = 1, which is a recurrent unit for every node;
+width 16, 400 steps of Adam at 0.01 on batches of 32 windows and the mean absolute error, the step chosen on the validation windows.
+FixedPointGNN, VGAE and STGCN have tests and no clause.
 """
 
 from __future__ import annotations
