@@ -196,3 +196,9 @@ def test_mistakes():
         CWAttention(1, 6, heads=4)
     with value_error("depth must be 1 or more"):
         CWCNN(1, 2, depth=0)
+
+
+def test_an_atom_without_bonds_is_a_complex_of_one_node():
+    lonely = Data(x=torch.ones(1, 5), edge_index=torch.zeros(2, 0, dtype=torch.long), edge_attr=torch.zeros(0, 6))
+    cells = from_graph(lonely)
+    assert cells.sizes[:2] == (1, 0) and cells.x[1].shape == (0, 6)

@@ -9,7 +9,8 @@ CWCNN (3 convolutions of width 16, bounded) and CWAN (2 blocks of width 16) with
 that is known of who touches whom; against their unsigned forms on |B| (ReLU, biases, means; additive attention of 2 heads); and CWCNN
 without polygons. Widths are such that parameters are equal within a tenth. Adam, 28 epochs of batches of 40 with each of two rates; rate
 and epoch are chosen on the validation complexes, and the unsigned form that is better there counts.
-Not measured: the specification's second data set, ESOL, as the library reads no SMILES.
+ESOL: solubility of 1,128 molecules, a random 80 / 10 / 10 %; atoms, bonds and rings of up to 8 atoms are the cells, with the 62 and 6
+features of D. Duvenaud et al. The unsigned CWCNN with rings against the same without them, of equal parameters and trained likewise.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from torch import Tensor, nn
 from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
-from ziggurat.data.graphs.complexes import CWComplex, batch_complexes, boundary, from_polygons
+from ziggurat.data.graphs.complexes import CWComplex, batch_complexes, boundary, from_graph, from_polygons
+from ziggurat.data.graphs.molecules import ATOM_FEATURES, BOND_FEATURES
 from ziggurat.data.seeds import derive, generator
 from ziggurat.graphs.complexes.cwan import CWAN
 from ziggurat.graphs.complexes.cwcnn import CWCNN
-from ziggurat.metrics.finding import Finding, at_least, floor
+from ziggurat.metrics.finding import Finding, at_least, at_most, floor
 from ziggurat.nn.profile import count_parameters
 
 TRAIN, VALID, TEST, BATCH = 160, 60, 120, 40
@@ -37,9 +39,9 @@ Batches = list[tuple[CWComplex, Tensor]]
 
 published: dict[int, str] = {}
 notes = Notes(
-    scope="Drawn planar complexes; the paper regresses a quantity of its own synthetic complexes. Molecules are left out.",
+    scope="Drawn planar complexes and one set of molecules; the paper regresses a quantity of its own synthetic complexes.",
     methodology="Equal parameters, epochs and rates to choose from; the stronger of two unsigned forms is the baseline.",
-    origin="0.15 and the order of the attention networks are the specification's; the paper has one table without baselines.",
+    origin="0.15, the order of the attention networks and 0.02 are the specification's; the paper has one table without baselines.",
     easy="The target can be written with the Laplacian of flows: who has the signs has the operator.",
     hard="The harmonic part is what no filter of finite length separates exactly, so R² stays below 1.",
 )
@@ -135,7 +137,35 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     values = {name: test for name, (_, test) in found.items()}
     for name in ("cnn", "an"):
         values[f"{name}_baseline"] = best_on_validation((found[f"{name}_absolute"], found[f"{name}_unsigned"]))[1]
-    return values
+    return values | solubility(run, seed)
+
+
+def solubility(run: Run, seed: int) -> dict[str, float]:
+    """Root mean square error on the test molecules, with rings and without."""
+    data = run.data("esol")
+    order = torch.randperm(len(data), generator=generator(seed, "esol"))
+    train, valid, test = order.split([len(data) - 2 * (len(data) // 10), len(data) // 10, len(data) // 10])
+    mean, std = data.labels[train].mean(), data.labels[train].std()
+    cells = [(from_graph(graph), float((y - mean) / std)) for graph, y in zip(data.graphs, data.labels, strict=True)]
+    split = [[cells[i] for i in part.tolist()] for part in (train, valid, test)]
+    spread, features = float(data.labels[test].std(correction=0)), (ATOM_FEATURES, BOND_FEATURES, 1)
+
+    def rings() -> nn.Module:
+        return CWCNN(features, 1, WIDTH, signed=False, bounded=True)
+
+    def bonds() -> nn.Module:
+        return like(
+            lambda w: CWCNN(features[:2], 1, w, dimension=1, signed=False, bounded=True), count_parameters(rings())
+        )
+
+    found = {}
+    for name, make, change in (
+        ("rings", rings, CWComplex.unsigned),
+        ("bonds", bonds, lambda c: c.skeleton(1).unsigned()),
+    ):
+        parts = [batched(part, change) for part in split]
+        found[f"esol_{name}"] = spread * (1 - trained(make, parts, seed)[1]) ** 0.5
+    return found
 
 
 def measure(run: Run) -> Finding:
@@ -146,7 +176,12 @@ def measure(run: Run) -> Finding:
             at_least("CWCNN − unsigned CWCNN", rows["cnn"] - rows["cnn_baseline"], 0.15, "R²"),
             at_least("CWCNN − CWCNN without polygons", rows["cnn"] - rows["cnn_edges"], 0.15, "R²"),
             at_least("CWAN − unsigned CWAN", rows["an"] - rows["an_baseline"], 0.0, "R²"),
+            at_most("ESOL: error with rings − without", rows["esol_rings"] - rows["esol_bonds"], 0.02, "log mol/l"),
         ),
-        floors=(floor("unsigned CWCNN", rows["cnn_baseline"], -0.1), floor("no polygons", rows["cnn_edges"], 0.1)),
+        floors=(
+            floor("unsigned CWCNN", rows["cnn_baseline"], -0.1),
+            floor("no polygons", rows["cnn_edges"], 0.1),
+            floor("ESOL without rings, 1.5 − error", 1.5 - rows["esol_bonds"], 0.0),
+        ),
         measurements=rows,
     )

@@ -127,7 +127,9 @@ def from_graph(data: Data, max_ring: int = 8) -> CWComplex:
     nodes = torch.ones(count, 1) if data.x is None else data.x
     attributes = data.edge_attr
     rows = torch.tensor([first[pair] for pair in edges], dtype=torch.int64)
-    sides = torch.ones(len(edges), 1) if attributes is None else attributes[rows].view(len(edges), -1)
+    if attributes is not None and attributes.ndim == 1:
+        attributes = attributes.unsqueeze(1)
+    sides = torch.ones(len(edges), 1) if attributes is None else attributes[rows]
     return from_polygons(count, edges, found, (nodes, sides.to(nodes.dtype), torch.ones(len(found), 1).to(nodes.dtype)))
 
 

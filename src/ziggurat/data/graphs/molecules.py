@@ -80,11 +80,11 @@ def from_smiles(smiles: str) -> Any:
     from rdkit import RDLogger
     from torch_geometric.data import Data
 
-    RDLogger.DisableLog("rdApp.*")
+    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     try:
         molecule = chem.MolFromSmiles(smiles.strip())
     finally:
-        RDLogger.EnableLog("rdApp.*")
+        RDLogger.EnableLog("rdApp.*")  # type: ignore[attr-defined]
     if molecule is None or not molecule.GetNumAtoms():
         raise ValueError(f"{smiles!r} is no molecule in SMILES; correct it or leave it out.")
     bonds = list(molecule.GetBonds())
