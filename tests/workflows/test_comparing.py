@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch_geometric.data import Data
 
 from tests.typecheck import value_error
 from ziggurat.data.datasets import Graphs
@@ -207,8 +208,6 @@ def test_mistakes_are_named_before_anything_is_trained(arguments, says):
 
 def cycles_and_stars(count=60):
     """Graphs with ones as features: odd ones are cycles, even ones stars."""
-    from torch_geometric.data import Data
-
     graphs = []
     for i in range(count):
         nodes = 6 + i % 5
@@ -270,3 +269,20 @@ def test_what_does_not_predict_links_is_named(tmp_path):
         run_comparison("digits", ["ncn"], task="links")
     with value_error("task must be one of classes, links"):
         run_comparison("digits", ["mlp"], task="colours")
+
+
+def test_values_of_graphs_are_predicted(monkeypatch):
+    rng = np.random.default_rng(0)
+    graphs = []
+    for _ in range(120):
+        n = int(rng.integers(4, 12))
+        edges = torch.tensor([[i, (i + 1) % n] for i in range(n)]).T
+        x = torch.from_numpy(rng.random((n, 3))).float()
+        graphs.append(Data(x=x, edge_index=torch.cat([edges, edges.flip(0)], 1), y=x[:, 0].mean()[None]))
+    labels = torch.cat([graph.y for graph in graphs])
+    drawn = Graphs(tuple(graphs), labels, (), "rings", task="regression")
+    monkeypatch.setitem(READERS, "rings", lambda name, split, root: drawn)
+    prepared = prepare("rings")
+    assert prepared.measures == ("R²", "rank correlation") and [len(part) for part in prepared.parts] == [84, 12, 24]
+    outcome, artifact = train_method(parse_method("gin:dropout=0"), prepared, Budget(150, "steps"), seed=0)
+    assert artifact is None and outcome.accuracy > 0.6 and outcome.macro_f1 > 0.7

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -21,7 +21,7 @@ from ziggurat.data.sources import runs_folder
 from ziggurat.workflows.artifact import load_artifact
 from ziggurat.workflows.budget import Budget, parse_budget
 from ziggurat.workflows.methods import Method, check_fit, make_learner, make_network, parse_method, small_image_warning
-from ziggurat.workflows.training import MEASURES, Outcome, Task, checkpoint_path, prepare, train_method
+from ziggurat.workflows.training import CLASSES, Outcome, Task, checkpoint_path, prepare, train_method
 
 COLUMNS = (
     "method", "accuracy_mean", "accuracy_std", "macro_f1_mean", "macro_f1_std", "parameters", "macs", "train_seconds",
@@ -40,7 +40,7 @@ class Comparison:
         folder: where everything lies.
         notes: what was found and changed while reading the data.
         warnings: what the person should know of single methods.
-        measures: what the columns `accuracy…` and `macro_f1…` hold: those two, or AUC and HR@50 of links.
+        measures: what the columns `accuracy…` and `macro_f1…` hold: those two, AUC and HR@50 of links, or R² and rank correlation.
     """
 
     table: pd.DataFrame
@@ -51,7 +51,7 @@ class Comparison:
     budget: Budget
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
-    measures: tuple[str, str] = MEASURES["classes"]
+    measures: tuple[str, str] = CLASSES
 
     def _repr_html_(self) -> str:
         return self.table.to_html(index=False)
@@ -134,15 +134,15 @@ def run_comparison(
     if not methods:
         raise ValueError("name at least one method, for instance mlp or resnet18:stem=cifar.")
     parsed = [parse_method(text) for text in methods]
-    if task not in MEASURES:
-        raise ValueError(f"task must be one of {', '.join(MEASURES)}, got {task!r}.")
+    if task not in get_args(Task):
+        raise ValueError(f"task must be one of {', '.join(get_args(Task))}, got {task!r}.")
     prepared = prepare(str(data), task=task)
     warnings = []
     for method in parsed:
         check_fit(method, prepared.shape, prepared.name)
         if method.contract != "embedding":
             make_network(method, prepared.shape)
-            if task == "classes":
+            if prepared.measures == CLASSES:
                 make_learner(method, prepared.shape, 128)
         if warning := small_image_warning(method, prepared.shape):
             warnings.append(warning)
@@ -162,7 +162,7 @@ def run_comparison(
     table = summarise(outcomes)
     best = choose_best(outcomes, folder)
     return Comparison(
-        table, outcomes, best, folder, prepared.name, amount, prepared.notes, tuple(warnings), MEASURES[task]
+        table, outcomes, best, folder, prepared.name, amount, prepared.notes, tuple(warnings), prepared.measures
     )
 
 

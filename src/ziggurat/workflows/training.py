@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch_geometric.data import Data
@@ -21,6 +22,7 @@ from torchmetrics.functional.classification import multiclass_f1_score
 
 from ziggurat.data.feeds import ManyGraphs, WholeGraph, feed
 from ziggurat.data.loading import Splits, channel_stats, load, splits, stratified
+from ziggurat.data.seeds import generator
 from ziggurat.data.sources import write_atomically
 from ziggurat.data.transforms import row_normalize
 from ziggurat.graphs.embeddings.node2vec import edge_features
@@ -28,6 +30,7 @@ from ziggurat.graphs.link_prediction.fitting import fit_links, score_pairs
 from ziggurat.graphs.links import LinkSplit, split_links
 from ziggurat.learning.features import encode, logits
 from ziggurat.learning.probes import knn_probe, linear_probe
+from ziggurat.learning.regression import Regression
 from ziggurat.metrics.links import hits_at_k
 from ziggurat.nn.fitting import Keep, fit
 from ziggurat.nn.learner import Learner
@@ -37,8 +40,8 @@ from ziggurat.workflows.budget import Budget
 from ziggurat.workflows.methods import Method, Shape, make_embedding, make_learner, make_network, shape_of
 
 Task = Literal["classes", "links"]
-MEASURES: dict[str, tuple[str, str]] = {"classes": ("accuracy", "macro F1"), "links": ("AUC", "HR@50")}
-"""What the two scores of an outcome are."""
+CLASSES, LINKED, VALUES = ("accuracy", "macro F1"), ("AUC", "HR@50"), ("R²", "rank correlation")
+"""What the two scores of an outcome are: of classes, of links, of values."""
 WARMUP, TIMED = 3, 10
 LINKS, HITS = 1024, 50
 COLLAPSED = 0.1
@@ -143,6 +146,7 @@ class Prepared:
     links: LinkSplit | None = None
     normalize: tuple[Tensor, Tensor] | None = None
     notes: tuple[str, ...] = ()
+    measures: tuple[str, str] = CLASSES
 
 
 def prepare(name: str, seed: int = 0, task: Task = "classes") -> Prepared:
@@ -163,6 +167,8 @@ def prepare(name: str, seed: int = 0, task: Task = "classes") -> Prepared:
             for part, rows in (("train", known[rest][train]), ("val", known[rest][valid]), ("test", known[test])):
                 data[f"{part}_mask"] = torch.zeros(len(data.y), dtype=torch.bool).index_fill(0, rows, True)
         return Prepared(data.name, shape, graph=data, notes=tuple(notes))
+    if getattr(data, "kind", None) == "graphs" and data.task == "regression":
+        return prepare_values(data)
     if not hasattr(data, "task"):
         raise ValueError(f"{name} cannot be compared on: it is no set of samples with a class each, and no graph.")
     parts = splits(name, seed=seed)
@@ -265,9 +271,30 @@ def prepare_links(data: Any, name: str) -> Prepared:
     elif float(data.x.min()) >= 0:
         data = row_normalize(data)
         notes.append("features are not negative: their rows were made to sum to one")
-    return Prepared(
-        data.name, Shape("links", (), features=data.x.shape[1]), graph=data, links=split, notes=tuple(notes)
-    )
+    shape = Shape("links", (), features=data.x.shape[1])
+    return Prepared(data.name, shape, graph=data, links=split, notes=tuple(notes), measures=LINKED)
+
+
+def prepare_values(data: Any) -> Prepared:
+    """Graphs with a value each: a tenth to choose by and a fifth to measure on, drawn by a seed that never changes."""
+    order = torch.randperm(len(data), generator=generator(0, "values"))
+    test, valid, train = order.split([len(data) // 5, len(data) // 10, len(data) - len(data) // 5 - len(data) // 10])
+    parts = Splits(data.subset(train), data.subset(valid), data.subset(test))
+    shape = Shape("graphs", ("value",), features=data[0].x.shape[1])
+    return Prepared(data.name, shape, parts, notes=(data.describe(),), measures=VALUES)
+
+
+def judge_values(learner: Learner, data: Prepared, outcome: Outcome) -> None:
+    """`accuracy` is R² and `macro_f1` Spearman's rank correlation on the test part."""
+    assert data.parts is not None
+    scores = []
+    with torch.inference_mode():
+        for part in data.parts[1:]:
+            said = torch.cat([learner.predict(*part.inputs(rows)) for rows in torch.arange(len(part)).split(256)])
+            left = (said - part.labels).square().mean() / part.labels.var(correction=0)
+            scores.append((1 - float(left), float(spearmanr(said, part.labels).statistic)))
+    outcome.valid_accuracy, (outcome.accuracy, outcome.macro_f1) = scores[0][0], scores[1]
+    outcome.peak_memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def train_links(method: Method, data: Prepared, budget: Budget, seed: int) -> Outcome:
@@ -371,14 +398,19 @@ def train_method(
         steps: of an earlier seed of the same method, so that a time budget is turned into steps once.
         keep: where to keep the training while it is unfinished; one that is there already is gone on with.
 
-    Returns: the outcome, and the trained method (None for an embedding of nodes, and where links are predicted).
+    Returns: the outcome, and the trained method (None for an embedding of nodes, and where links or values are predicted).
     """
     if data.links is not None:
         return train_links(method, data, budget, seed), None
     if method.contract == "embedding":
         return train_embedding(method, data, seed), None
     torch.manual_seed(seed)
-    learner = make_learner(method, data.shape, batch_size)
+    values = data.parts.train.labels if data.parts is not None and data.measures is VALUES else None
+    learner: Learner = (
+        make_learner(method, data.shape, batch_size)
+        if values is None
+        else Regression(make_network(method, data.shape), float(values.mean()), float(values.std()))
+    )
     batches = loader_for(learner, data, batch_size, seed)
     steps = (keep.steps if keep else None) or steps or steps_of(budget, learner, batches, seed)
     if keep is not None:
@@ -393,7 +425,10 @@ def train_method(
     learner = learner.to("cpu")
     outcome = Outcome(method.text, seed, steps=steps, train_seconds=seconds, score=learner.score, curve=curve.points)
     outcome.parameters = count_parameters(learner)
-    finish(outcome, judged(learner, data, batches, seed), len(data.shape.classes))
+    if values is None:
+        finish(outcome, judged(learner, data, batches, seed), len(data.shape.classes))
+    else:
+        judge_values(learner, data, outcome)
     example = given(data, batches, 1)
     function = learner.network
     outcome.macs = macs(function, *example)
@@ -409,6 +444,8 @@ def train_method(
                 outcome.warnings.append(
                     f"{method.text} has collapsed: the spread of its features is {spread:.3f} of a healthy one."
                 )
+    if values is not None:
+        return outcome, None
     metrics = {"accuracy": outcome.accuracy, "macro_f1": outcome.macro_f1, "valid_accuracy": outcome.valid_accuracy}
     artifact = Artifact(learner, method.text, data.shape, data.name, data.normalize, seed, batch_size, metrics)
     return outcome, artifact
