@@ -36,7 +36,7 @@ def small(**options):
     return NeuralFingerprint(**{"num_classes": 2, "size": 16, "width": 8, "depth": 3, **options}).double()
 
 
-@pytest.mark.fact("neural_fingerprint", 0)
+@pytest.mark.fact("neural_fingerprint", 1)
 def test_entries_sum_to_atoms_times_layers():
     many, network = some(), small()
     atoms = torch.bincount(many.batch).double()
@@ -45,7 +45,7 @@ def test_entries_sum_to_atoms_times_layers():
         torch.testing.assert_close(written.sum(1), torch.ones(len(many.x)).double())  # over the entries, not over atoms
 
 
-@pytest.mark.fact("neural_fingerprint", 1)
+@pytest.mark.fact("neural_fingerprint", 2)
 def test_parameters_of_the_fingerprint():
     network = NeuralFingerprint(num_classes=0, hidden=0)
     assert sum(count_parameters(stage.conv) for stage in network.stages) == 9420 + 3 * 3540
@@ -56,7 +56,7 @@ def test_parameters_of_the_fingerprint():
     assert with_head == 512 * 100 + 100 + 101
 
 
-@pytest.mark.fact("neural_fingerprint", 2)
+@pytest.mark.fact("neural_fingerprint", 3)
 def test_the_order_of_atoms_plays_no_part():
     for one, other in (("CCO", "OCC"), ("CC(=O)Nc1ccc(O)cc1", "Oc1ccc(NC(C)=O)cc1")):
         network = small().eval()
@@ -66,7 +66,7 @@ def test_the_order_of_atoms_plays_no_part():
     assert not torch.allclose(a, network.fingerprint(*inputs(some(["CC(=O)Nc1ccccc1O"]))))
 
 
-@pytest.mark.fact("neural_fingerprint", 3)
+@pytest.mark.fact("neural_fingerprint", 4)
 def test_with_large_weights_every_atom_writes_to_one_entry():
     many, far = some(), []
     for scale in (0.1, 10.0, 1e4):
