@@ -24,6 +24,7 @@ from ziggurat.data.loading import channel_stats, stratified
 from ziggurat.data.seeds import derive, generator
 from ziggurat.learning.probes import accuracy
 from ziggurat.learning.supervised import Supervised
+from ziggurat.metrics.finding import Finding, at_least, exactly, floor
 from ziggurat.nn.fitting import fit
 from ziggurat.nn.profile import count_parameters
 from ziggurat.vision.backbones.overlock import OverLoCK
