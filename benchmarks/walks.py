@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from ziggurat.graphs.embeddings.node2vec import Node2Vec, biased_walks
 from ziggurat.metrics.load import busy
 
-DIMENSIONS, WALKS, LENGTH, WINDOW, NEGATIVE, LR = 64, 3, 40, 5, 5, 0.025
+DIMENSIONS, WALKS, LENGTH, WINDOW, NEGATIVE, LR = 64, 3, 40, 10, 5, 0.025
 HIDDEN, DEGREE, BLOCKS, REPEATS = 20_000, 20, 20, 3
 
 

@@ -6,7 +6,7 @@ two layers deep, with the same readout. Contacts in a primary school: the value 
 the number of records that contain it, standardised. 30 % of edges and triangles are hidden for testing, 7 % for validation: their state
 says "unknown" as simplex, face and coface. In each of 80 epochs of one step another 30 % of the known ones are hidden and are the targets
 (absolute error). SCRaWl with walks of 50 and of 10 steps and without triangles (width 16, 2 layers, window 4) against convolutions along
-lower and upper Laplacians with terms between dimensions (SCCNN of order 1) of equal parameters. Adam; rate (of two) and epoch by the
+lower and upper Laplacians with terms between dimensions, all normalised (SCCNN of order 1), of equal parameters. Adam; rate (of two) and epoch by the
 validation simplices; predictions are means over three draws of walks; errors are relative to predicting the median, averaged over
 edges and triangles. The arm without triangles is compared on the edges.
 
@@ -29,7 +29,7 @@ from ziggurat.data.graphs.complexes import CWComplex
 from ziggurat.data.graphs.simplicial_samples import cycle_pairs, meetings
 from ziggurat.data.seeds import derive, generator
 from ziggurat.graphs.complexes.cwcnn import CWCNN, CellNetwork, readout
-from ziggurat.graphs.complexes.imputing import Imputer, last_states, masked
+from ziggurat.graphs.complexes.imputing import Imputer, last_states, masked, normalised
 from ziggurat.graphs.complexes.scrawl import SCRaWl
 from ziggurat.metrics.finding import Finding, at_least, at_most, floor
 
@@ -125,7 +125,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
         "walks_50": (cells, lambda: walks(50, 2)),
         "walks_10": (cells, lambda: walks(10, 2)),
         "skeleton": (cells.skeleton(1), lambda: walks(50, 1)),
-        "messages": (cells.unsigned(), lambda: messages(width)),
+        "messages": (normalised(cells), lambda: messages(width)),
     }
     for name, (given, make) in run.progress(made.items(), "arms"):
         found = imputed(make, given, counts[: len(given.x)], parts[: len(given.x)], seed)
