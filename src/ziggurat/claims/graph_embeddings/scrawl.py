@@ -6,8 +6,8 @@ two layers deep, with the same readout. Contacts in a primary school: the value 
 the number of records that contain it, standardised. 30 % of edges and triangles are hidden for testing, 7 % for validation: their state
 says "unknown" as simplex, face and coface. In each of 80 epochs of one step another 30 % of the known ones are hidden and are the targets
 (absolute error). SCRaWl with walks of 50 and of 10 steps and without triangles (width 16, 2 layers, window 4) against convolutions along
-lower and upper Laplacians with terms between dimensions, all normalised (SCCNN of order 1), of equal parameters. Adam; rate (of two) and epoch by the
-validation simplices; predictions are means over three draws of walks; errors are relative to predicting the median, averaged over
+normalised lower and upper Laplacians with terms between dimensions (SCCNN of order 1) of equal parameters. Adam; rate (of two) and epoch
+by the validation simplices; predictions are means over three draws of walks; errors are relative to predicting the median, averaged over
 edges and triangles. The arm without triangles is compared on the edges.
 
 Changed from the specification: window 4, because two convolutions of window 8 see 17 steps and walks of 10 must do; walks start at a

@@ -1,0 +1,1 @@
+"""Networks that take patches of a graph as tokens."""
