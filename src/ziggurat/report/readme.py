@@ -1,4 +1,4 @@
-"""The state of the ledger in README.md, made from the catalogue and the records: `python -m ziggurat.report.readme`."""
+"""The ledger in README.md and on the page of taxonomies, made from catalogue and records: `python -m ziggurat.report.readme`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from ziggurat import catalogue
 from ziggurat.claims.ledger import ledger_folder, read
 from ziggurat.claims.sources import stale
+from ziggurat.report import taxonomies
 
 BEGIN = "<!-- ledger: made by `python -m ziggurat.report.readme` -->"
 END = "<!-- /ledger -->"
@@ -34,9 +35,10 @@ def updated(text: str) -> str:
 
 
 def main() -> None:
-    """Rewrites the table in the checkout's README."""
+    """Rewrites the table in the checkout's README, and `docs/taxonomies.md`."""
     path = Path(ledger_folder().parent, "README.md")
     path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
+    taxonomies.main()
 
 
 if __name__ == "__main__":
