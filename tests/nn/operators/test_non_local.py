@@ -123,7 +123,7 @@ def tiny_networks():
 
 @pytest.mark.parametrize("make", [NonLocal, "GlobalContext", "GCBlock"])
 def test_attaches_to_five_backbones_and_starts_as_they_are(make):
-    from ziggurat.nn import global_context
+    from ziggurat.nn.operators import global_context
 
     make = getattr(global_context, make) if isinstance(make, str) else make
     x = torch.rand(2, 3, 64, 64)
