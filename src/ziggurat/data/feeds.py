@@ -62,6 +62,12 @@ class _ByClass:
         places = (torch.rand(classes.shape, generator=generator) * self.counts[classes]).long()
         return self.rows[self.starts[classes] + places.minimum(self.counts[classes] - 1)]
 
+    def some(self, label: int, count: int, generator: torch.Generator) -> Tensor:
+        """`count` different members of a class, or as many as it has and then some again."""
+        own = int(self.counts[label])
+        order = torch.cat([torch.randperm(own, generator=generator) for _ in range(-(-count // own))])
+        return self.rows[self.starts[label] + order[:count]]
+
 
 @dataclass(frozen=True)
 class TripletFeed:
@@ -84,6 +90,41 @@ class TripletFeed:
     def _next(present: Tensor, classes: Tensor) -> Tensor:
         """The class after each one, among those present: skipping one's own class keeps the draw uniform."""
         return present[torch.searchsorted(present, classes) + 1]
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """P classes and K samples of each in every batch, `Batch((x,), labels, index)`: what losses of pairs and triplets need.
+
+    An epoch takes the classes in random order, each once, P at a time; the last few make no batch. A class of fewer than K samples gives
+    some of them twice.
+
+    Arguments:
+        samples: K; the batch size of the loader is P · K.
+    """
+
+    samples: int = 4
+    augment: nn.Module | Callable[[Tensor], Tensor] | None = None
+
+    def order(
+        self, dataset: Any, batch_size: int, generator: torch.Generator, order: Tensor | None
+    ) -> Iterator[Tensor]:
+        if batch_size % self.samples:
+            raise ValueError(
+                f"a batch of {batch_size} cannot hold {self.samples} samples of each class; give a multiple."
+            )
+        members = _ByClass(dataset.labels)
+        many = batch_size // self.samples
+        if len(members.present) < many:
+            raise ValueError(
+                f"{dataset.name} has {len(members.present)} classes, and a batch of {batch_size} needs {many}; make it smaller."
+            )
+        classes = members.present[torch.randperm(len(members.present), generator=generator)]
+        for chosen in classes[: len(classes) // many * many].split(many):
+            yield torch.cat([members.some(c, self.samples, generator) for c in chosen.tolist()])
+
+    def batch(self, dataset: Any, index: Tensor, generator: torch.Generator) -> Batch:
+        return Labelled(self.augment).batch(dataset, index, generator)
 
 
 @dataclass(frozen=True)
@@ -245,6 +286,8 @@ class Loader:
     def __len__(self) -> int:
         if isinstance(self.kind, Episodes):
             return self.kind.count
+        if isinstance(self.kind, PerClass):
+            return int(self.dataset.labels.unique().numel() // (self.batch_size * self.world // self.kind.samples))
         total = len(self.dataset) if self.order is None else len(self.order(self.epoch))
         steps = total / (self.batch_size * self.world)
         return math.floor(steps) if self.drop_last else math.ceil(steps)
