@@ -2,9 +2,9 @@
 
 import torch
 
-from benchmarks import backbones, embeddings, graphs, inference, large_graphs, search, walks
+from benchmarks import backbones, embeddings, graphs, inference, large_graphs, search, shares, walks
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for part in (graphs, large_graphs, embeddings, walks, inference, search, backbones):
+    for part in (graphs, large_graphs, embeddings, walks, inference, search, shares, backbones):
         part.main()

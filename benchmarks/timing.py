@@ -34,8 +34,11 @@ def interleaved(functions: dict[str, Callable[[], object]], repeats: int = REPEA
     for function in functions.values():
         function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
+    for repeat in range(repeats):
+        order = list(functions.items())
+        for name, function in (
+            reversed(order) if repeat % 2 else order
+        ):  # whoever comes first finds other things in the caches
             start = time.perf_counter()
             function()
             seconds[name].append(time.perf_counter() - start)
