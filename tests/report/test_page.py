@@ -11,7 +11,7 @@ import pytest
 from ziggurat.report.comparison import write_page
 from ziggurat.workflows.budget import parse_budget
 from ziggurat.workflows.comparing import Comparison, summarise
-from ziggurat.workflows.training import Outcome
+from ziggurat.workflows.outcome import Outcome
 
 METHODS = ["mlp", "resnet18:stem=cifar,some_option=of_a_length,another_one=longer", "simsiam/resnet18", "gcn"]
 WATCH = "<script>window.mistakes=[];window.addEventListener('error',e=>mistakes.push(String(e.message||e.target.src)),true);"

@@ -17,7 +17,8 @@ from ziggurat.workflows.budget import Budget, parse_budget
 from ziggurat.workflows.comparing import COLUMNS, run_comparison, summarise
 from ziggurat.workflows.exporting import export
 from ziggurat.workflows.methods import Shape, check_fit, make_learner, parse_method, small_image_warning
-from ziggurat.workflows.training import Outcome, fit_probe, macro_f1, prepare, steps_of, train_method
+from ziggurat.workflows.outcome import Outcome
+from ziggurat.workflows.training import fit_probe, macro_f1, prepare, steps_of, train_method
 
 DIGITS = Shape("image", tuple("0123456789"), 1, 8, 64)
 GRAPH = Shape("graph", ("a", "b"), features=5)

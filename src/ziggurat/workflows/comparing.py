@@ -21,7 +21,8 @@ from ziggurat.data.sources import runs_folder
 from ziggurat.workflows.artifact import load_artifact
 from ziggurat.workflows.budget import Budget, parse_budget
 from ziggurat.workflows.methods import Method, check_fit, make_learner, make_network, parse_method, small_image_warning
-from ziggurat.workflows.training import CLASSES, Outcome, Task, checkpoint_path, prepare, train_method
+from ziggurat.workflows.outcome import CLASSES, Outcome, Task
+from ziggurat.workflows.training import checkpoint_path, prepare, train_method
 
 COLUMNS = (
     "method", "accuracy_mean", "accuracy_std", "macro_f1_mean", "macro_f1_std", "parameters", "macs", "train_seconds",

@@ -4,68 +4,36 @@ from __future__ import annotations
 
 import copy
 import json
-import math
-import resource
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from torch_geometric.data import Data
 from torchmetrics.functional.classification import multiclass_f1_score
 
 from ziggurat.data.feeds import ManyGraphs, WholeGraph, feed
-from ziggurat.data.loading import Splits, channel_stats, load, splits, stratified
-from ziggurat.data.seeds import generator
+from ziggurat.data.loading import channel_stats, load, splits, stratified
 from ziggurat.data.sources import write_atomically
 from ziggurat.data.transforms import row_normalize
-from ziggurat.graphs.embeddings.node2vec import edge_features
-from ziggurat.graphs.link_prediction.fitting import fit_links, score_pairs
-from ziggurat.graphs.links import LinkSplit, split_links
 from ziggurat.learning.features import encode, logits
 from ziggurat.learning.probes import knn_probe, linear_probe
 from ziggurat.learning.regression import Regression
-from ziggurat.metrics.links import hits_at_k
 from ziggurat.nn.fitting import Keep, fit
 from ziggurat.nn.learner import Learner
 from ziggurat.nn.profile import count_parameters, macs
 from ziggurat.workflows.artifact import Artifact
 from ziggurat.workflows.budget import Budget
-from ziggurat.workflows.methods import Method, Shape, make_embedding, make_learner, make_network, shape_of
+from ziggurat.workflows.links import prepare_links, train_links
+from ziggurat.workflows.methods import Method, make_embedding, make_learner, make_network, shape_of
+from ziggurat.workflows.outcome import VALUES, Outcome, Prepared, Task, peak_memory_mb
+from ziggurat.workflows.values import judge_values, prepare_values
 
-Task = Literal["classes", "links"]
-CLASSES, LINKED, VALUES = ("accuracy", "macro F1"), ("AUC", "HR@50"), ("R²", "rank correlation")
-"""What the two scores of an outcome are: of classes, of links, of values."""
 WARMUP, TIMED = 3, 10
-LINKS, HITS = 1024, 50
 COLLAPSED = 0.1
-
-
-@dataclass
-class Outcome:
-    """What one training gave; the numbers of one row of a comparison."""
-
-    method: str
-    seed: int
-    accuracy: float = math.nan
-    macro_f1: float = math.nan
-    valid_accuracy: float = math.nan
-    parameters: int = 0
-    macs: int = 0
-    train_seconds: float = math.nan
-    peak_memory_mb: float = math.nan
-    inference_per_second: float = math.nan
-    steps: int = 0
-    score: str = "predict"
-    curve: list[tuple[int, float]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    error: str = ""
 
 
 class Curve(Callback):
@@ -133,20 +101,6 @@ class Unfinished:
         """Writes down what begins."""
         self.steps = steps
         write_atomically(self.record, json.dumps({"about": self.about, "steps": steps}).encode())
-
-
-@dataclass
-class Prepared:
-    """Data ready for every method: three parts of samples, one graph with three masks, or one with three parts of its links."""
-
-    name: str
-    shape: Shape
-    parts: Splits | None = None
-    graph: Any = None
-    links: LinkSplit | None = None
-    normalize: tuple[Tensor, Tensor] | None = None
-    notes: tuple[str, ...] = ()
-    measures: tuple[str, str] = CLASSES
 
 
 def prepare(name: str, seed: int = 0, task: Task = "classes") -> Prepared:
@@ -257,108 +211,6 @@ def macro_f1(predicted: Tensor, labels: Tensor, classes: int) -> float:
     return float(multiclass_f1_score(predicted, labels, num_classes=classes, average="macro"))
 
 
-def prepare_links(data: Any, name: str) -> Prepared:
-    """A graph with a tenth of its links hidden to choose by and a fifth to measure on, and as many unlinked pairs beside each."""
-    if getattr(data, "kind", None) != "graph":
-        raise ValueError(f"{name} is no graph, so it has no links to predict.")
-    split = split_links(data.edge_index, data.num_nodes, 0.1, 0.2, seed=0)
-    hidden = split.valid.positive.shape[1] + split.test.positive.shape[1]
-    notes = [f"{data.num_nodes:,} nodes, {split.train.positive.shape[1]:,} links to learn from, {hidden:,} hidden"]
-    if data.x is None:
-        degree = torch.bincount(split.edge_index[0], minlength=data.num_nodes).float()
-        data.x = torch.stack([torch.ones_like(degree), degree.log1p()], 1)
-        notes.append("the nodes have no features: they got a constant and the logarithm of their degree")
-    elif float(data.x.min()) >= 0:
-        data = row_normalize(data)
-        notes.append("features are not negative: their rows were made to sum to one")
-    shape = Shape("links", (), features=data.x.shape[1])
-    return Prepared(data.name, shape, graph=data, links=split, notes=tuple(notes), measures=LINKED)
-
-
-def prepare_values(data: Any) -> Prepared:
-    """Graphs with a value each: a tenth to choose by and a fifth to measure on, drawn by a seed that never changes."""
-    order = torch.randperm(len(data), generator=generator(0, "values"))
-    test, valid, train = order.split([len(data) // 5, len(data) // 10, len(data) - len(data) // 5 - len(data) // 10])
-    parts = Splits(data.subset(train), data.subset(valid), data.subset(test))
-    shape = Shape("graphs", ("value",), features=data[0].x.shape[1])
-    return Prepared(data.name, shape, parts, notes=(data.describe(),), measures=VALUES)
-
-
-def judge_values(learner: Learner, data: Prepared, outcome: Outcome) -> None:
-    """`accuracy` is R² and `macro_f1` Spearman's rank correlation on the test part."""
-    assert data.parts is not None
-    scores = []
-    with torch.inference_mode():
-        for part in data.parts[1:]:
-            said = torch.cat([learner.predict(*part.inputs(rows)) for rows in torch.arange(len(part)).split(256)])
-            left = (said - part.labels).square().mean() / part.labels.var(correction=0)
-            scores.append((1 - float(left), float(spearmanr(said, part.labels).statistic)))
-    outcome.valid_accuracy, (outcome.accuracy, outcome.macro_f1) = scores[0][0], scores[1]
-    outcome.peak_memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def train_links(method: Method, data: Prepared, budget: Budget, seed: int) -> Outcome:
-    """Fits a method to the links in sight; `accuracy` is the AUC on the hidden ones, `macro_f1` their HR@50."""
-    assert data.links is not None
-    split, outcome, start = data.links, Outcome(method.text, seed), time.perf_counter()
-    if method.contract == "embedding":
-        seen = Data(edge_index=split.edge_index, x=data.graph.x, num_nodes=data.graph.num_nodes)
-        vectors = np.asarray(make_embedding(method, seed).fit(seen).embedding_, dtype=np.float32)
-        outcome.score = "linear_probe"
-        scores = probed_pairs(vectors, split, seed)
-    else:
-        torch.manual_seed(seed)
-        network = make_network(method, data.shape)
-        inputs = (data.graph.x, split.edge_index)
-        epochs, outcome.steps = link_epochs(budget, network, inputs, seed)
-        fit_links(network, *inputs, epochs=epochs, batch_size=LINKS, seed=seed)
-        outcome.parameters = count_parameters(network)
-        scores = [(score_pairs(network, *inputs, yes), score_pairs(network, *inputs, no)) for yes, no in split[2:]]
-    outcome.train_seconds = time.perf_counter() - start
-    outcome.valid_accuracy, outcome.accuracy = (auc(*pair) for pair in scores)
-    outcome.macro_f1 = hits_at_k(*scores[1], HITS)
-    outcome.peak_memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return outcome
-
-
-def auc(yes: Tensor, no: Tensor) -> float:
-    """Area under the ROC curve of scores of links and of pairs that are none."""
-    truth = torch.cat([torch.ones(len(yes)), torch.zeros(len(no))])
-    return float(roc_auc_score(truth, torch.cat([yes, no])))
-
-
-def probed_pairs(vectors: np.ndarray, split: LinkSplit, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Scores of the validation and test pairs by a logistic regression on products of vectors, its penalty chosen on the former."""
-    products = [[edge_features(vectors, pairs.numpy()) for pairs in part] for part in split[1:]]
-    x, y = np.concatenate(products[0]), np.repeat([1, 0], [len(part) for part in products[0]])
-    best: tuple[float, list[tuple[Tensor, Tensor]]] = (-1.0, [])
-    for strength in (0.01, 0.1, 1.0):
-        probe = linear_probe(strength, seed).fit(x, y)
-        valid, test = (
-            (torch.from_numpy(probe.decision_function(yes)), torch.from_numpy(probe.decision_function(no)))
-            for yes, no in products[1:]
-        )
-        if auc(*valid) > best[0]:
-            best = auc(*valid), [valid, test]
-    return best[1]
-
-
-def link_epochs(budget: Budget, network: torch.nn.Module, inputs: tuple[Tensor, Tensor], seed: int) -> tuple[int, int]:
-    """The budget as epochs of this network over the links in sight, and as steps."""
-    steps = math.ceil(inputs[1].shape[1] / 2 / LINKS)
-    if budget.unit == "epochs":
-        epochs = int(budget.amount)
-    elif budget.unit == "steps":
-        epochs = max(1, round(budget.amount / steps))
-    else:
-        trial = copy.deepcopy(network)
-        fit_links(trial, *inputs, epochs=1, batch_size=LINKS, seed=seed)
-        start = time.perf_counter()
-        fit_links(trial, *inputs, epochs=1, batch_size=LINKS, seed=seed)
-        epochs = max(1, int(budget.amount / (time.perf_counter() - start)))
-    return epochs, epochs * steps
-
-
 def train_embedding(method: Method, data: Prepared, seed: int) -> Outcome:
     """Fits a node embedding, which has no budget, and a logistic regression on it."""
     start = time.perf_counter()
@@ -378,7 +230,7 @@ def finish(outcome: Outcome, result: tuple[Tensor, Tensor, Tensor, Tensor], clas
     outcome.valid_accuracy = float((valid_said == valid_y).float().mean())
     outcome.accuracy = float((test_said == test_y).float().mean())
     outcome.macro_f1 = macro_f1(test_said, test_y, classes)
-    outcome.peak_memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    outcome.peak_memory_mb = peak_memory_mb()
     return outcome
 
 
