@@ -2,9 +2,11 @@
 
 import torch
 
+from tests.typecheck import value_error
 from ziggurat.data.batch import map_tensors
 from ziggurat.rules.local import representation
 from ziggurat.rules.mono_forward import MonoForward
+from ziggurat.rules.stagewise import StagewiseMonoForward
 from ziggurat.vision.backbones.transformers.vit import Tokens, ViT
 
 
@@ -18,8 +20,10 @@ def test_named_tuples_are_cut_off_whole_and_keep_what_is_no_tensor():
 
 def test_no_error_crosses_from_one_stage_of_a_transformer_to_the_one_before():
     torch.manual_seed(0)
-    learner = MonoForward(ViT(8, 4, 2, 3, patch=4, image_size=16), num_classes=3, input_shape=(3, 16, 16))
-    *_, last = learner.goodness(torch.rand(2, 3, 16, 16))
-    last.sum().backward()
-    reached = [any(p.grad is not None for p in block.parameters()) for block in learner.blocks]
+    network = ViT(8, 4, 2, 3, patch=4, image_size=16)
+    with value_error("StagewiseMonoForward trains them inside"):
+        MonoForward(network, num_classes=3, input_shape=(3, 16, 16))
+    learner = StagewiseMonoForward(network, 3)
+    learner.goodness(torch.rand(2, 3, 16, 16))[-1].sum().backward()
+    reached = [any(p.grad is not None for p in stage.parameters()) for stage in network.stages]
     assert reached == [False] * (len(reached) - 1) + [True]

@@ -33,13 +33,18 @@ def representation(state: Any) -> Tensor:
 
 @torch.no_grad()
 def part_shapes(parts: list[nn.Module], input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The shape of one sample's representation behind each part."""
+    """The shape of one sample behind each part. A `ValueError` where a part hands on more than one tensor."""
     shapes, modes = [], [part.training for part in parts]
     first = next(p for part in parts for p in part.parameters())
-    state = torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device)
+    x = torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device)
     for part in parts:
-        state = part.eval()(state)
-        shapes.append(tuple(representation(state).shape[1:]))
+        x = part.eval()(x)
+        if not isinstance(x, Tensor):
+            raise ValueError(
+                f"{type(part).__name__} hands on more than one tensor, so its stages cannot be trained one after the other; "
+                "ziggurat.rules.stagewise.StagewiseMonoForward trains them inside the network."
+            )
+        shapes.append(tuple(x.shape[1:]))
     for part, mode in zip(parts, modes, strict=True):
         part.train(mode)
     return shapes

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ziggurat.data.batch import Batch, map_tensors
+from ziggurat.data.batch import Batch
 from ziggurat.nn.recipe import Recipe
-from ziggurat.rules.local import LocalLearner, part_shapes, representation, trainable_parts
+from ziggurat.rules.local import LocalLearner, part_shapes, trainable_parts
 
 
 class MonoForwardBlock(nn.Module):
@@ -33,7 +33,7 @@ class MonoForwardBlock(nn.Module):
         features: numbers a sample behind it.
         num_classes: rows of M.
 
-    Shapes: (B, …) -> what the part hands on, with a representation (B, …), and goodness (B, num_classes).
+    Shapes: (B, …) -> activation of the part (B, …), goodness (B, num_classes).
     """
 
     def __init__(self, part: nn.Module, features: int, num_classes: int) -> None:
@@ -41,9 +41,9 @@ class MonoForwardBlock(nn.Module):
         self.part = part
         self.projection = nn.Linear(features, num_classes, bias=False)
 
-    def forward(self, x: Any) -> tuple[Any, Float[Tensor, "B K"]]:
-        state = self.part(x)
-        return state, self.projection(representation(state).flatten(1))
+    def forward(self, x: Tensor) -> tuple[Tensor, Float[Tensor, "B K"]]:
+        a = self.part(x)
+        return a, self.projection(a.flatten(1))
 
 
 class MonoForward(LocalLearner):
@@ -84,9 +84,8 @@ class MonoForward(LocalLearner):
 
     def goodness(self, x: Tensor) -> Iterator[Float[Tensor, "B K"]]:
         """G_l of each part, the input of every part detached."""
-        state: Any = x
         for block in self.blocks:
-            state, goodness = block(map_tensors(state, Tensor.detach))
+            x, goodness = block(x.detach())
             yield goodness
 
     def stream(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:

@@ -43,8 +43,9 @@ notes = Notes(
     hard="Twenty trainings a seed must fit into two minutes of one core.",
     why=(
         "scale",
-        "One epoch on the target and two on the proxy hardly tell ten random cells apart: trained again from other weights, the same cells "
-        "do not come in the same order on either (support), and no proxy can agree more with a target than the target does with itself.",
+        "The proxy is a noisy judge: trained again from other weights, ten cells come in the same order with a rank correlation of 0.54 "
+        "on the proxy and of 0.75 on the target (seed 100, support). Two epochs on 2,000 images see what learns fast. The paper's proxy "
+        "takes twenty epochs of CIFAR-10.",
     ),
 )
 
