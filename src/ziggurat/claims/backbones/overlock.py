@@ -43,9 +43,11 @@ notes = Notes(
     easy="The overview and ContMix are single modules, so that the arms replace one of them.",
     hard="A label that needs both factors gives no gradient to either until one of them has a part of its own.",
     why=(
-        "chance",
-        "In 20 epochs a training either finds the rule, and ends at 96 percent or more, or stays at the 83 to 88 that the common digit "
-        "allows; which of them it is depends on the start more than on the arm. On seed 100 the order is another one (support).",
+        "recipe",
+        "In 20 epochs a training finds the rule, and ends at 96 percent or more, or stays at the 83 to 88 that the common digit "
+        "allows. With dynamic kernels it stayed there on all of seeds 0, 1, 2 and 100, at the one rate that was tried; static "
+        "kernels found it on two of these, no context on two. The support has its accuracy on its own training scenes: whether "
+        "steps or another rate would help is open.",
     ),
 )
 
@@ -162,6 +164,14 @@ def measure(run: Run) -> Finding:
 
 
 def support(run: Run) -> dict[str, float]:
-    """Accuracy of every arm on seed 100."""
-    found = one_seed(run, 100)
-    return {arm: found[arm] for arm in WIDTHS}
+    """Accuracy of the whole network on its training scenes and on others, seed 100."""
+    digits = run.data("digits")
+    digits = digits.subset(digits.labels < CLASSES)
+    keep, held = stratified(digits.labels, 0.3, 100)
+    train = draw(digits.subset(keep), TRAIN, derive(100, "train"))
+    test = draw(digits.subset(held), TEST, derive(100, "test"))
+    stats = channel_stats(train)
+    torch.manual_seed(100)
+    learner = Supervised(make("overlock"), RATE)
+    fit(learner, feed(train, Labelled(), BATCH, 100, stats), epochs=EPOCHS, seed=100)
+    return {"training": accuracy(learner, train, stats), "test": accuracy(learner, test, stats)}
