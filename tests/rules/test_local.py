@@ -4,9 +4,8 @@ import torch
 
 from tests.typecheck import value_error
 from ziggurat.data.batch import map_tensors
-from ziggurat.rules.local import representation
 from ziggurat.rules.mono_forward import MonoForward
-from ziggurat.rules.stagewise import StagewiseMonoForward
+from ziggurat.rules.stagewise import StagewiseMonoForward, representation
 from ziggurat.vision.backbones.transformers.vit import Tokens, ViT
 
 

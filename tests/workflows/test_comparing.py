@@ -258,6 +258,7 @@ def test_links_of_a_graph_are_predicted(tmp_path):
     assert result.measures == ("AUC", "HR@50") and not any(result.table["error"]), list(result.table["error"])
     assert result.best is None and (result.table["accuracy_mean"] > 0.8).all()
     assert "<th>AUC, %</th>" in write_page(result).read_text()
+    assert {"auc_mean", "hr@50_std"} <= set(result.named().columns) and "accuracy_mean" not in result.named().columns
 
 
 def test_what_does_not_predict_links_is_named(tmp_path):

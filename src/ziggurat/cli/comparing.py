@@ -31,7 +31,7 @@ def compare(
         note(text, quiet)
     page = write_page(result)
     if json:
-        say_json(result.table.to_dict("records"))
+        say_json(result.named().to_dict("records"))
     else:
         show(result)
         if result.best is not None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
@@ -58,11 +59,10 @@ class LabelTree:
     @classmethod
     def from_taxonomy(cls, taxonomy: Any, leaves: Int64[Tensor, " K"] | None = None) -> LabelTree:
         """Of a `Taxonomy` by name; a node with several parents keeps the first, and several tops get a root above them."""
-        child, up = taxonomy.edges
-        n = len(taxonomy.names)
+        n, (child, up) = len(taxonomy.names), taxonomy.edges.numpy()
+        kept, first = np.unique(child, return_index=True)
         parent = torch.full((n,), -1)
-        for c, p in zip(child.flip(0).tolist(), up.flip(0).tolist(), strict=True):
-            parent[c] = p
+        parent[torch.from_numpy(kept)] = torch.from_numpy(up[first])
         names = tuple(taxonomy.names)
         if int((parent < 0).sum()) > 1:
             parent = torch.cat([torch.where(parent < 0, n, parent), torch.tensor([-1])])
@@ -88,10 +88,9 @@ class LabelTree:
     def height(self) -> Int64[Tensor, " n"]:
         """Steps down to the farthest node below; 0 at leaves."""
         height = torch.zeros_like(self.parent)
-        for node in self.depth.argsort(descending=True).tolist():
-            if node != self.root:
-                up = self.parent[node]
-                height[up] = torch.maximum(height[up], height[node] + 1)
+        for depth in range(int(self.depth.max()), 0, -1):
+            nodes = (self.depth == depth).nonzero().flatten()
+            height = height.scatter_reduce(0, self.parent[nodes], height[nodes] + 1, "amax")
         return height
 
     @cached_property
@@ -108,8 +107,12 @@ class LabelTree:
     @cached_property
     def common(self) -> Int64[Tensor, "K K"]:
         """The lowest node above both of two classes."""
-        shared = self.ancestors[:, None] & self.ancestors[None]
-        return torch.where(shared, self.depth, -1).argmax(2)
+        way = torch.full((len(self.leaves), int(self.depth.max()) + 1), -1)  # the ancestor at each depth
+        row, node = self.ancestors.nonzero().T
+        way[row, self.depth[node]] = node
+        above = self.ancestors.float()
+        shared = (above @ above.T).long()  # as many nodes stand above both as their lowest one is deep, and one more
+        return way.gather(1, shared - 1)
 
     @cached_property
     def distance(self) -> Int64[Tensor, "K K"]:

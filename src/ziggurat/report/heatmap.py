@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from ziggurat.data.pictures import open_image
 from ziggurat.data.sources import write_atomically
 from ziggurat.explain.saliency import saliency_map
-from ziggurat.workflows.artifact import Artifact
+from ziggurat.workflows.artifact import Artifact, Decision
 
 
 def explain_image(artifact: Artifact, picture: Path, target: str | None, folder: Path) -> tuple[Path, str, float]:
@@ -36,17 +36,7 @@ def explain_image(artifact: Artifact, picture: Path, target: str | None, folder:
     image = open_image(picture)
     x = artifact.prepare(torch.from_numpy(image.transpose(2, 0, 1).copy()).float()[None] / 255)
 
-    class Logits(torch.nn.Module):
-        """The learner's decision as a network, so that rules without an output layer are explained too."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.learner = artifact.learner
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.learner.predict(x)
-
-    network = Logits()
+    network = Decision(artifact.learner)
     with torch.no_grad():
         probabilities = network(x).softmax(1)[0]
     chosen = int(probabilities.argmax()) if target is None else shape.classes.index(target)

@@ -10,22 +10,11 @@ import torch
 
 from ziggurat.data.sources import write_atomically
 from ziggurat.explain.neighbours import neighbour_saliency
-from ziggurat.workflows.artifact import Artifact
+from ziggurat.workflows.artifact import Artifact, Decision
 from ziggurat.workflows.training import loader_for, prepare
 
 SHOWN = 30
 """At most so many nodes are drawn, those that matter most."""
-
-
-class Logits(torch.nn.Module):
-    """The learner's decision as a network."""
-
-    def __init__(self, artifact: Artifact) -> None:
-        super().__init__()
-        self.learner = artifact.learner
-
-    def forward(self, *inputs: Any) -> torch.Tensor:
-        return self.learner.predict(*inputs)
 
 
 def explain_node(
@@ -54,7 +43,7 @@ def explain_node(
             f"{artifact.method} does not see the edges when it decides, so no neighbour can be shown; take a network of "
             "graphs such as gcn or gat."
         )
-    network = Logits(artifact)
+    network = Decision(artifact.learner)
     wanted = None if target is None else shape.classes.index(target)
     saliency = neighbour_saliency(network, inputs, node, wanted)
     with torch.no_grad():

@@ -26,11 +26,6 @@ def trainable_parts(network: nn.Module, by: Literal["stage", "block"]) -> list[n
     return [part[0] if len(part) == 1 else nn.Sequential(*part) for part in parts]
 
 
-def representation(state: Any) -> Tensor:
-    """The representation in what a part hands on: the tensor itself, or the `x` of a named tuple (tokens with their grid, say)."""
-    return state if isinstance(state, Tensor) else state.x
-
-
 @torch.no_grad()
 def part_shapes(parts: list[nn.Module], input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The shape of one sample behind each part. A `ValueError` where a part hands on more than one tensor."""

@@ -24,7 +24,11 @@ from torch_geometric.nn import global_mean_pool
 from ziggurat.data.batch import Batch, map_tensors
 from ziggurat.nn.learner import Learner
 from ziggurat.nn.recipe import Recipe
-from ziggurat.rules.local import representation
+
+
+def representation(state: Any) -> Tensor:
+    """The representation in what a part hands on: the tensor itself, or the `x` of a named tuple (tokens with their grid, say)."""
+    return state if isinstance(state, Tensor) else state.x
 
 
 @contextmanager

@@ -20,6 +20,17 @@ from ziggurat.workflows.methods import Shape, as_record, make_learner, parse_met
 FORMAT = 1
 
 
+class Decision(torch.nn.Module):
+    """A learner's decision as a network, so that rules without an output layer are explained too."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.learner.predict(*inputs)
+
+
 @dataclass
 class Artifact:
     """A learner ready for use, and what it was trained on.

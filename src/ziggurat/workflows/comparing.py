@@ -54,8 +54,16 @@ class Comparison:
     warnings: tuple[str, ...]
     measures: tuple[str, str] = CLASSES
 
+    def named(self) -> pd.DataFrame:
+        """The table with its two scores under their own names, such as `auc_mean` and `hr@50_mean`."""
+        own = {"accuracy": self.measures[0], "macro_f1": self.measures[1]}
+        names = {key: measure.lower().replace(" ", "_") for key, measure in own.items()}
+        return self.table.rename(
+            columns={f"{key}_{part}": f"{name}_{part}" for key, name in names.items() for part in ("mean", "std")}
+        )
+
     def _repr_html_(self) -> str:
-        return self.table.to_html(index=False)
+        return self.named().to_html(index=False)
 
 
 def work(
@@ -185,11 +193,11 @@ def compare(
         seeds: trainings of each method.
         out: folder for checkpoints; None makes one under ./runs.
         threads: of each training.
-        task: "classes", or "links": which hidden links of a graph a method finds; then `accuracy…` is the AUC and `macro_f1…` HR@50.
+        task: "classes", or "links": which hidden links of a graph a method finds.
 
     Returns: a table with one row a method, the best first.
     """
-    return run_comparison(data, methods, budget, seeds, out, threads, task=task).table
+    return run_comparison(data, methods, budget, seeds, out, threads, task=task).named()
 
 
 def summarise(outcomes: Sequence[Outcome]) -> pd.DataFrame:

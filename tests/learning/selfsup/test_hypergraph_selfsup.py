@@ -9,8 +9,9 @@ from ziggurat.data.batch import GraphBatch
 from ziggurat.data.feeds import GraphLoader
 from ziggurat.graphs.hypergraphs.network import HypergraphNetwork
 from ziggurat.learning.probes import linear_probe
-from ziggurat.learning.selfsup.hypergraph import HyperedgeFilling, HypergraphContrast, both_ways, hide_members
+from ziggurat.learning.selfsup.hypergraph import HyperedgeFilling, HypergraphContrast, hide_members
 from ziggurat.nn.fitting import fit
+from ziggurat.nn.losses.info_nce import info_nce
 
 
 def planted(nodes=60, hyperedges=90, seed=0):
@@ -29,12 +30,12 @@ def network():
     return HypergraphNetwork(12, 3, "unigcn", width=16, dropout=0.0)
 
 
-def test_both_ways_is_the_mean_of_two_cross_entropies():
+def test_info_nce_is_the_mean_of_two_cross_entropies():
     g = torch.Generator().manual_seed(0)
     one, two = torch.randn(5, 4, generator=g), torch.randn(5, 4, generator=g)
     scores = normalize(one, dim=1) @ normalize(two, dim=1).T / 0.3
     want = (cross_entropy(scores, torch.arange(5)) + cross_entropy(scores.T, torch.arange(5))) / 2
-    torch.testing.assert_close(both_ways(one, two, 0.3), want)
+    torch.testing.assert_close(info_nce(one, two, 0.3).mean(), want)
 
 
 def test_one_member_of_each_hyperedge_of_two_or_more_is_hidden_each_as_often():

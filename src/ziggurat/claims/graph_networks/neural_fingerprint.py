@@ -31,7 +31,7 @@ from ziggurat.data.graphs.molecules import WithBonds
 from ziggurat.data.seeds import derive, generator
 from ziggurat.graphs.fingerprints.circular import circular_fingerprint
 from ziggurat.graphs.fingerprints.neural_fingerprint import FingerprintHead, NeuralFingerprint, draw_hash
-from ziggurat.learning.supervised import Supervised
+from ziggurat.learning.regression import Regression
 from ziggurat.metrics.finding import Finding, at_least, at_most, floor
 from ziggurat.nn.best_step import BestStep
 from ziggurat.nn.fitting import fit
@@ -53,11 +53,8 @@ notes = Notes(
 )
 
 
-class Regression(Supervised):
-    """Squared errors of one number, Adam with an L2 penalty."""
-
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        return (logits[:, 0] - batch.target).square()
+class Penalised(Regression):
+    """Adam with an L2 penalty."""
 
     def recipe(self) -> Recipe:
         learned = [p for p in self.parameters() if p.requires_grad]
@@ -67,7 +64,7 @@ class Regression(Supervised):
 @torch.no_grad()
 def rmse(learner: Regression, batch: Batch) -> float:
     """Root mean square error."""
-    return float((learner.predict(*batch.inputs)[:, 0] - batch.target).square().mean().sqrt())
+    return float((learner.predict(*batch.inputs) - batch.target).square().mean().sqrt())
 
 
 def trained(data: Any, parts: list[Tensor], kind: Any, make: Any, seed: int) -> tuple[float, float]:
@@ -76,7 +73,7 @@ def trained(data: Any, parts: list[Tensor], kind: Any, make: Any, seed: int) -> 
     tries = []
     for penalty in PENALTIES:
         torch.manual_seed(derive(seed, "weights"))
-        learner = Regression(make(), weight_decay=penalty)
+        learner = Penalised(make(), weight_decay=penalty)
         keep = BestStep(lambda one: -rmse(one, valid), EVERY)
         fit(learner, Loader(train, kind, BATCH, seed), STEPS, seed=seed, callbacks=[keep])
         tries.append((-rmse(learner, valid), rmse(learner, test)))

@@ -19,13 +19,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from ziggurat.data.seeds import generator
 from ziggurat.graphs.hypergraphs.from_graph import graph_hyperedges
 from ziggurat.graphs.hypergraphs.incidence import check_incidence, count_hyperedges, hyperedge_sizes, to_hyperedges
+from ziggurat.learning.distill.soft_label_distillation import SoftLabelDistillation
 from ziggurat.learning.distill.soft_targets import SoftBatch, SoftTargets, kl_to_soft, soft_labels
-from ziggurat.nn.learner import Learner
 from ziggurat.nn.recipe import Recipe
 
 
@@ -94,7 +93,7 @@ class HypergraphSoftTargets(SoftTargets):
         )  # fmt: skip
 
 
-class LightHGNN(Learner):
+class LightHGNN(SoftLabelDistillation):
     """Trains a network of features alone on the soft labels of a network of hypergraphs.
 
     Arguments:
@@ -104,7 +103,7 @@ class LightHGNN(Learner):
         noise_level, noise_seed: of the noise by which hyperedges are judged.
         lr: of Adam, 0.01.
 
-    Losses: "label" (one value a labelled node) where λ > 0, "soft" (mean over all nodes).
+    Losses: those of `SoftLabelDistillation`.
     """
 
     def __init__(
@@ -116,26 +115,12 @@ class LightHGNN(Learner):
         noise_seed: int = 0,
         lr: float | None = None,
     ) -> None:
-        super().__init__(network, lr)
-        if not 0 <= lam <= 1:
-            raise ValueError(f"lam must be between 0 and 1, got {lam}.")
-        self.teacher = teacher.requires_grad_(False)
-        self.lam, self.noise_level, self.noise_seed = lam, noise_level, noise_seed
+        super().__init__(network, teacher, lam, lr=lr)
+        self.noise_level, self.noise_seed = noise_level, noise_seed
 
     @property
     def feed(self) -> HypergraphSoftTargets:
         return HypergraphSoftTargets(teacher=self.teacher, noise_level=self.noise_level, seed=self.noise_seed)
-
-    def losses(self, batch: HypergraphSoftBatch) -> dict[str, Tensor]:
-        return self.terms(self.network(*batch.inputs), batch)
-
-    def terms(self, logits: Float[Tensor, "N K"], batch: HypergraphSoftBatch) -> dict[str, Tensor]:
-        """The losses of the student's logits."""
-        assert batch.soft is not None
-        terms = {"soft": (1 - self.lam) * kl_to_soft(batch.soft, logits.log_softmax(1)).mean()}
-        if self.lam:
-            terms["label"] = self.lam * cross_entropy(batch.pick(logits), batch.target, reduction="none")
-        return terms
 
     def predict(self, x: Float[Tensor, "B F"]) -> Float[Tensor, "B K"]:
         """Logits from features: no hypergraph."""
@@ -152,8 +137,9 @@ class LightHGNNPlus(LightHGNN):
     Arguments as of `LightHGNN`.
     """
 
-    def terms(self, logits: Float[Tensor, "N K"], batch: HypergraphSoftBatch) -> dict[str, Tensor]:
-        assert batch.soft is not None and batch.hyperedge_index is not None and batch.reliability is not None
+    def terms(self, logits: Float[Tensor, "N K"], batch: SoftBatch) -> dict[str, Tensor]:
+        assert isinstance(batch, HypergraphSoftBatch) and batch.soft is not None
+        assert batch.hyperedge_index is not None and batch.reliability is not None
         index, sure = batch.hyperedge_index, batch.reliability
         keep = (torch.rand(len(sure), device=sure.device) < sure) & (hyperedge_sizes(index, len(sure)) > 0)
         high = to_hyperedges(batch.soft, index, len(sure))

@@ -8,6 +8,7 @@ Y. Sun, N. Shah, Graph-less Neural Networks, 2021, arXiv:2110.08727.
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -51,8 +52,11 @@ class SoftLabelDistillation(Learner):
         )
 
     def losses(self, batch: SoftBatch) -> dict[str, Tensor]:
+        return self.terms(self.network(*batch.inputs), batch)
+
+    def terms(self, logits: Float[Tensor, "N K"], batch: SoftBatch) -> dict[str, Tensor]:
+        """The losses of the student's logits."""
         assert batch.soft is not None
-        logits = self.network(*batch.inputs)
         soft = kl_to_soft(batch.soft, (logits / self.temperature).log_softmax(1), self.temperature)
         terms = {"soft": (1 - self.lam) * soft.mean()}
         if self.lam:

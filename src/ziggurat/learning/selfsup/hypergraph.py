@@ -22,14 +22,8 @@ from torch.nn.functional import cross_entropy, logsigmoid, normalize
 from ziggurat.data.batch import GraphBatch
 from ziggurat.graphs.hypergraphs.incidence import count_hyperedges, hyperedge_sizes, to_hyperedges
 from ziggurat.nn.learner import Learner
+from ziggurat.nn.losses.info_nce import info_nce
 from ziggurat.nn.recipe import Recipe
-
-
-def both_ways(one: Float[Tensor, "N D"], two: Float[Tensor, "N D"], temperature: float) -> Float[Tensor, ""]:
-    """InfoNCE of rows that belong together, each view against the other."""
-    scores = normalize(one, dim=1) @ normalize(two, dim=1).T / temperature
-    target = torch.arange(len(one), device=one.device)
-    return (cross_entropy(scores, target) + cross_entropy(scores.T, target)) / 2
 
 
 def projector(width: int) -> nn.Sequential:
@@ -70,7 +64,7 @@ class HypergraphContrast(Learner):
         self.groups, self.memberships = groups, memberships
         width: int = network.num_features  # type: ignore[assignment]
         self.nodes, self.hyperedges = projector(width), projector(width)
-        self.agreement = nn.Bilinear(width, width, 1, bias=False)
+        self.agreement = nn.Bilinear(width, width, 1, bias=False) if memberships else None
 
     def view(
         self, x: Float[Tensor, "N F"], hyperedge_index: Int64[Tensor, "2 M"], hyperedge_weight: Tensor | None
@@ -85,10 +79,10 @@ class HypergraphContrast(Learner):
     def losses(self, batch: GraphBatch) -> dict[str, Tensor]:
         (z1, y1), (z2, y2) = self.view(*batch.inputs), self.view(*batch.inputs)
         node, edge = batch.inputs[1]
-        terms = {"nodes": both_ways(z1, z2, self.temperature)}
+        terms = {"nodes": info_nce(z1, z2, self.temperature).mean()}
         if self.groups:
-            terms["groups"] = self.groups * both_ways(y1, y2, self.temperature)
-        if self.memberships:
+            terms["groups"] = self.groups * info_nce(y1, y2, self.temperature).mean()
+        if self.agreement is not None:
             far = torch.randint(len(z1), node.shape, device=node.device)
             other = torch.randint(len(y2), edge.shape, device=edge.device)
             true = self.agreement(z1[node], y2[edge])
