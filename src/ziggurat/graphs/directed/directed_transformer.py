@@ -15,7 +15,8 @@ from torch_geometric.nn import global_mean_pool
 
 from ziggurat.graphs.directed.operators import magnetic_laplacian
 from ziggurat.graphs.propagation import check_edges
-from ziggurat.nn.staged import Classifier, Staged
+from ziggurat.graphs.staged import StagedGraphs
+from ziggurat.nn.staged import Classifier
 
 
 @torch.no_grad()
@@ -61,7 +62,7 @@ class AttentionBlock(nn.Module):
         return x + self.perceptron(self.between(x))
 
 
-class DirectedTransformer(Staged):
+class DirectedTransformer(StagedGraphs):
     """Blocks of full attention on features plus magnetic position codes.
 
     Arguments:
@@ -73,9 +74,6 @@ class DirectedTransformer(Staged):
     Shapes: x (N, F), edge_index (2, E) directed, edge_weight (E,), batch (N,) -> (graphs, num_classes), the mean over each graph's nodes
     is classified; without `batch` (N, num_classes). Time and memory grow with N², the eigenvectors with the cube of each graph's nodes.
     """
-
-    input = "graphs"
-    sequential = False
 
     def __init__(
         self,
@@ -130,12 +128,3 @@ class DirectedTransformer(Staged):
             x = self.run(stage, x, apart)
             features.append(x)
         return features if batch is None else [*features[:-1], global_mean_pool(x, batch)]
-
-    def forward(
-        self,
-        x: Float[Tensor, "N F"],
-        edge_index: Int64[Tensor, "2 E"],
-        edge_weight: Float[Tensor, " E"] | None = None,
-        batch: Int64[Tensor, " N"] | None = None,
-    ) -> Tensor:
-        return self.forward_head(self.forward_features(x, edge_index, edge_weight, batch))

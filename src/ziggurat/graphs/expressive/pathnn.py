@@ -22,8 +22,9 @@ from torch_geometric.nn import global_add_pool
 
 from ziggurat.data.graphs.paths import PathKind, Paths, path_tensor
 from ziggurat.graphs.propagation import check_edges
+from ziggurat.graphs.staged import StagedGraphs
 from ziggurat.nn.recipe import Recipe
-from ziggurat.nn.staged import Classifier, Staged
+from ziggurat.nn.staged import Classifier
 
 Norm = Literal["batch", "none"]
 
@@ -100,7 +101,7 @@ class SumClassifier(Classifier):
         return super().forward(self.hidden(x), pre_logits)
 
 
-class PathNN(Staged):
+class PathNN(StagedGraphs):
     """Layers of paths of 1, 2, … K edges, the sum over the nodes, and a perceptron.
 
     Arguments:
@@ -117,9 +118,6 @@ class PathNN(Staged):
     every call. `forward_batch` takes a batch of graphs that `AddPaths` has listed before. Features are the sums over the nodes (graphs,
     width) after each layer.
     """
-
-    input = "graphs"
-    sequential = False
 
     def __init__(
         self,
@@ -172,15 +170,6 @@ class PathNN(Staged):
         check_edges(edge_index, len(x))
         batch = edge_index.new_zeros(len(x)) if batch is None else batch
         return self.features_of(x, path_tensor(edge_index, len(x), self.kind, self.length), batch)
-
-    def forward(
-        self,
-        x: Float[Tensor, "N F"],
-        edge_index: Int64[Tensor, "2 E"],
-        edge_weight: Float[Tensor, " E"] | None = None,
-        batch: Int64[Tensor, " N"] | None = None,
-    ) -> Tensor:
-        return self.forward_head(self.forward_features(x, edge_index, edge_weight, batch))
 
     def forward_batch(self, data: Any) -> Float[Tensor, "B K"]:
         """The same for a `torch_geometric` batch whose graphs `AddPaths` has made with this kind and length."""

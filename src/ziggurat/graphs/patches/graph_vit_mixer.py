@@ -25,11 +25,11 @@ from ziggurat.graphs.patches.encoder import PatchEncoder, means
 from ziggurat.graphs.patches.mixing import HadamardBlock, MixerBlock
 from ziggurat.graphs.pooling.sparse_hgc import HiddenClassifier
 from ziggurat.graphs.propagation import check_edges
+from ziggurat.graphs.staged import StagedGraphs
 from ziggurat.nn.recipe import Recipe
-from ziggurat.nn.staged import Staged
 
 
-class PatchNetwork(Staged):
+class PatchNetwork(StagedGraphs):
     """An encoder of patches, blocks on them, the mean over those that are not empty, and a perceptron; what both networks share.
 
     Arguments:
@@ -42,9 +42,6 @@ class PatchNetwork(Staged):
     Shapes: x (N, in_features), edge_index (2, E), edge_weight (E,), batch (N,) -> (graphs, num_classes); graphs are cut in every call.
     `forward_batch` takes a batch of `PatchData`. Features are the means (graphs, width) over the patches after each block.
     """
-
-    input = "graphs"
-    sequential = False
 
     def __init__(
         self, encoder: PatchEncoder, blocks: Sequence[nn.Module], norm: nn.Module, cut: GraphPatches, num_classes: int
@@ -111,15 +108,6 @@ class PatchNetwork(Staged):
         check_edges(edge_index, len(x))
         batch = edge_index.new_zeros(len(x)) if batch is None else batch
         return self.features_of(self.patched(x, edge_index, edge_weight, batch))
-
-    def forward(
-        self,
-        x: Float[Tensor, "N F"],
-        edge_index: Int64[Tensor, "2 E"],
-        edge_weight: Float[Tensor, " E"] | None = None,
-        batch: Int64[Tensor, " N"] | None = None,
-    ) -> Tensor:
-        return self.forward_head(self.forward_features(x, edge_index, edge_weight, batch))
 
     def forward_batch(self, data: Any) -> Float[Tensor, "B K"]:
         """The same for a batch of graphs that `GraphPatches` has cut."""

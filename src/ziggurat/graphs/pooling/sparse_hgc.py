@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch_geometric.nn import global_max_pool, global_mean_pool
 
 from ziggurat.graphs.propagation import check_edges, mean_norm, propagate
+from ziggurat.graphs.staged import StagedGraphs
 from ziggurat.nn.recipe import Recipe
-from ziggurat.nn.staged import Classifier, Staged
+from ziggurat.nn.staged import Classifier
 
 
 class Pooled(NamedTuple):
@@ -145,7 +146,7 @@ class HiddenClassifier(Classifier):
         return super().forward(self.hidden(x), pre_logits)
 
 
-class SparseHierarchicalClassifier(Staged):
+class SparseHierarchicalClassifier(StagedGraphs):
     """Blocks of convolution and pooling, whose readouts are added up and go through a perceptron.
 
     Arguments:
@@ -159,9 +160,6 @@ class SparseHierarchicalClassifier(Staged):
     Shapes: x (N, in_features), edge_index (2, E), edge_weight (E,), batch (N,) -> (graphs, num_classes). Features are the readouts
     (graphs, 2 · width) of each block.
     """
-
-    input = "graphs"
-    sequential = False
 
     def __init__(
         self,
@@ -196,15 +194,6 @@ class SparseHierarchicalClassifier(Staged):
 
     def forward_head(self, features: list[Tensor], pre_logits: bool = False) -> Tensor:
         return self.head(torch.stack(features).sum(0), pre_logits=pre_logits)
-
-    def forward(
-        self,
-        x: Float[Tensor, "N F"],
-        edge_index: Int64[Tensor, "2 E"],
-        edge_weight: Float[Tensor, " E"] | None = None,
-        batch: Int64[Tensor, " N"] | None = None,
-    ) -> Tensor:
-        return self.forward_head(self.forward_features(x, edge_index, edge_weight, batch))
 
     def recipe(self, lr: float | None = None) -> Recipe:
         """Adam at 5e-4 (paper; 5e-3 on PROTEINS)."""
