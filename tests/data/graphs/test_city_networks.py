@@ -9,10 +9,10 @@ from torch_geometric.data import Data
 from torch_geometric.datasets import CityNetwork as PeerCityNetwork
 from torch_geometric.utils import to_networkx
 
+from tests.data import load_or_skip
 from tests.typecheck import value_error
 from ziggurat.data.graphs.city_networks import CityNetwork, ball_eccentricity, equal_frequency, random_masks
 from ziggurat.data.graphs.roads import largest_component, merge_bends, road_like
-from ziggurat.data.loading import load
 
 
 def both(graph):
@@ -140,9 +140,8 @@ def test_bends_are_merged_into_their_roads():
     assert merge_bends(graph).length[0] == 6.0
 
 
-@pytest.mark.data("roads_test_area")
 def test_merging_keeps_distances_between_junctions():
-    roads = load("roads_test_area")
+    roads = load_or_skip("roads_test_area")
     nodes, rows, ends = largest_component(roads.edge_index, int(roads.num_nodes))
     roads = Data(edge_index=ends, length=roads.length[rows], num_nodes=len(nodes))
     merged = merge_bends(roads)
@@ -158,9 +157,8 @@ def test_merging_keeps_distances_between_junctions():
     assert all(away[v] == pytest.approx(want[int(merged.junction[v])], rel=1e-5) for v in away)
 
 
-@pytest.mark.data("roads_test_area")
 def test_a_city_of_a_street_map():
-    roads = load("roads_test_area")
+    roads = load_or_skip("roads_test_area")
     city = CityNetwork.from_graph(roads, k=8)
     n = len(city.x)
     assert city.edge_index.shape[1] == len(city.edge_attr) and nx.is_connected(to_networkx(city, to_undirected=True))
