@@ -112,15 +112,16 @@ def split_links(
 def _forest(pairs: Int64[Tensor, "2 P"], num_nodes: int) -> np.ndarray:
     """Which pairs (P,) belong to a spanning forest."""
     low, high = pairs.numpy()
-    number = np.arange(1, len(low) + 1)
-    matrix = sparse.csr_matrix((number, (low, high)), shape=(num_nodes, num_nodes))
+    matrix = sparse.csr_matrix((np.ones(len(low)), (low, high)), shape=(num_nodes, num_nodes))
     matrix = (matrix + matrix.T).tocsr()
-    kept = np.zeros(len(low), bool)
+    code, kept = low * num_nodes + high, np.zeros(len(low), bool)
+    place = code.argsort()
     _, part = connected_components(matrix, directed=False)
     for root in np.unique(part, return_index=True)[1]:
         order, before = breadth_first_order(matrix, root, directed=False)
-        child = order[1:]
-        kept[np.asarray(matrix[child, before[child]]).ravel() - 1] = True
+        child, parent = order[1:], before[order[1:]]
+        used = np.minimum(child, parent) * num_nodes + np.maximum(child, parent)
+        kept[place[code.searchsorted(used.astype(np.int64), sorter=place)]] = True
     return kept
 
 

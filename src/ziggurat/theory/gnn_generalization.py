@@ -244,6 +244,8 @@ def transductive_gap(
     """
     if not 0 < m_fraction < 1:
         raise ValueError(f"m_fraction must be between 0 and 1, got {m_fraction}.")
+    if int(data.y.min()) < 0:
+        raise ValueError("every node needs a class; leave the others out with data.subgraph(data.y >= 0).")
     results: dict[str, list] = {name: [] for name in ("loss", "loss_gap", "acc_gap", "reached", "factor")}
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):

@@ -45,6 +45,12 @@ notes = Notes(
     origin="0.3 and 5 points are the specification's.",
     easy="Joining modalities: their hyperedges stand side by side.",
     hard="Three labels a class make the draw of the labels matter more than the method; arms are paired by it.",
+    why=(
+        "data too easy",
+        "Gradients and pixels side by side separate these images so well that three labels a class leave the structure little to add: the "
+        "perceptron without any has 65 %. With one label a class hyperedges are worth more, with ten next to nothing (support); on "
+        "documents, where the perceptron has 58 %, they are worth 14 points.",
+    ),
 )
 
 
@@ -133,3 +139,19 @@ def measure(run: Run) -> Finding:
         ),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """HGNN on both modalities and the MLP on Fashion-MNIST with 1, 3 and 10 labels a class, mean of seeds 100, 101 and 102."""
+    found: dict[str, list[float]] = {}
+    for seed in run.progress((100, 101, 102), "seeds"):
+        pixels, gradients, y, (train, valid, test) = images(run, seed)
+        x, kinds = torch.cat([pixels, gradients], 1), [knn_hyperedges(part, K) for part in (pixels, gradients)]
+        both = join_hyperedges([index for index, _ in kinds]), torch.cat([weight for _, weight in kinds])
+        pool = torch.cat([train, test])
+        for labels in (1, 3, 10):
+            chosen_ones = torch.cat([pool[y[pool] == c][:labels] for c in range(10)])
+            parts = (chosen_ones, valid, test[~torch.isin(test, chosen_ones)])
+            found.setdefault(f"hgnn_{labels}", []).append(chosen(HGNN, (x, both[0], None, both[1]), y, parts, seed))
+            found.setdefault(f"mlp_{labels}", []).append(chosen(MLP, (x,), y, parts, seed))
+    return {name: sum(values) / len(values) for name, values in found.items()}

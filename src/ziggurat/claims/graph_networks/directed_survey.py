@@ -57,12 +57,13 @@ def principal(x: Tensor) -> Tensor:
     return u * s / (u * s).std()
 
 
-def split(nodes: int, train: float, valid: float, seed: int) -> dict[str, Tensor]:
-    """Masks of drawn parts."""
-    order = torch.randperm(nodes, generator=generator(seed, "split"))
-    a, b = round(train * nodes), round((train + valid) * nodes)
+def split(y: Tensor, train: float, valid: float, seed: int) -> dict[str, Tensor]:
+    """Masks of drawn parts of the nodes whose class is known."""
+    known = (y >= 0).nonzero().flatten()
+    order = known[torch.randperm(len(known), generator=generator(seed, "split"))]
+    a, b = round(train * len(known)), round((train + valid) * len(known))
     parts = {"train_mask": order[:a], "val_mask": order[a:b], "test_mask": order[b:]}
-    return {name: torch.zeros(nodes, dtype=torch.bool).index_fill(0, rows, True) for name, rows in parts.items()}
+    return {name: torch.zeros(len(y), dtype=torch.bool).index_fill(0, rows, True) for name, rows in parts.items()}
 
 
 def cyclic(seed: int) -> Data:
@@ -73,7 +74,7 @@ def cyclic(seed: int) -> Data:
     ahead = torch.where(step == 1, 0.95, torch.where(step == 4, 0.05, 0.5))
     keep = torch.rand(edges.shape[1], generator=g) < ahead
     edges = torch.where(keep[None], edges, edges.flip(0))
-    return Data(x=torch.randn(500, 64, generator=g), edge_index=edges, y=y, **split(500, 0.4, 0.1, seed))
+    return Data(x=torch.randn(500, 64, generator=g), edge_index=edges, y=y, **split(y, 0.4, 0.1, seed))
 
 
 def graph_of(run: Run, name: str, seed: int) -> Data:
@@ -84,7 +85,7 @@ def graph_of(run: Run, name: str, seed: int) -> Data:
     if name in CITATIONS:
         edges = graph.edge_index[:, graph.edge_index[0] < graph.edge_index[1]]
         coin = torch.rand(edges.shape[1], generator=generator(seed, "orient")) < 0.5
-        masks = split(len(graph.y), 0.5, 0.25, seed)
+        masks = split(graph.y, 0.5, 0.25, seed)
         return Data(x=principal(graph.x), edge_index=torch.where(coin[None], edges, edges.flip(0)), y=graph.y, **masks)
     graph.x = principal(graph.x)
     return graph
