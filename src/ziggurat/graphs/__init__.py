@@ -113,6 +113,7 @@ __getattr__, __dir__, __all__ = lazy(
         "neighbour_loader": ".neighbour_sampling",
         "node_adaptive_combination": ".decoupled.dgmlp",
         "ordinal_targets": ".similarity.ordinal",
+        "part_loader": ".partitions",
         "propagate": ".propagation",
         "self_train_mis": ".combinatorial.mis_dp",
         "simplicial_walks": ".complexes.walks",

@@ -1,12 +1,13 @@
 """VQGraph: a perceptron that also learns a tokenizer's soft codes is better than one that learns its soft labels only.
 
 Measured on Cora and Citeseer (public splits) and on ACM's papers joined by shared authors (20 labels a class), with the 500 commonest
-words (a cut for time), rows summing to one. The teacher is the tokenizer, 128 wide with 512 codewords; beside it a plain GCN of the same
-width. Students are perceptrons with 128 hidden units: on the labels; on the labels and the teacher's soft labels (GLNN, a = 0); with its
-soft codes too (VQGraph, a of 0.1 or 1); and with codes shuffled over the nodes, a chosen likewise. GLNN and the perceptron are trained
-twice as well, from different starts. All take 200 full-batch steps of Adam at 0.01 with weight decay 5e-4, dropout 0.5; the step, out of
-every fifth, and the better of the two trainings are chosen on the validation nodes. Links are reconstructed between 512 nodes a step.
-Also reported: milliseconds of the student for 1,000 nodes. (The inductive setting, which no clause speaks of, is left out for time.)
+words (a cut for time), rows summing to one. The teacher is the tokenizer, 128 wide with 512 codewords, which drops 80 % of the words (worth
+8 points on Cora and 3 on Citeseer, seed 100; with all words it is as bad without a codebook); beside it a plain GCN of the same width.
+Students are perceptrons with 128 hidden units: on labels; on labels and the teacher's soft labels (GLNN, a = 0); with its soft codes
+too (VQGraph, a of 0.1 or 1); and with codes shuffled over the nodes, a chosen likewise. GLNN and the perceptron are trained twice as well,
+from different starts. All take 200 full-batch steps of Adam at 0.01 with weight decay 5e-4, dropout 0.5; the step, out of every fifth,
+and the better of the two trainings are chosen on the validation nodes. Links are reconstructed between 512 nodes a step. Also reported:
+milliseconds of the student for 1,000 nodes. (The inductive setting, which no clause speaks of, is left out for time.)
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from ziggurat.claims.notes import Notes
@@ -38,7 +39,7 @@ from ziggurat.nn.recipe import Recipe
 
 CITATIONS, ACM = ("cora", "citeseer"), "heco_acm"
 GRAPHS = (*CITATIONS, ACM)
-STEPS, WORDS, WIDTH, CODES, WEIGHTS = 200, 500, 128, 512, (0.1, 1.0)
+STEPS, WORDS, WIDTH, CODES, DROPPED, WEIGHTS = 200, 500, 128, 512, 0.8, (0.1, 1.0)
 
 published = {6: "+3.90 points over GNNs, +28.05 over MLPs on average of seven graphs, 828 times faster (abstract)"}
 notes = Notes(
@@ -92,7 +93,9 @@ def fresh(make: Any, graph: Any, seed: int) -> Any:
 def teacher_of(graph: Any, seed: int) -> tuple[GraphTokenizer, float]:
     """A trained tokenizer and its test accuracy."""
     torch.manual_seed(seed)
-    learner = TokenizerTraining(GraphTokenizer(graph.x.shape[1], int(graph.y.max()) + 1, WIDTH, CODES), block=512)
+    tokenizer = GraphTokenizer(graph.x.shape[1], int(graph.y.max()) + 1, WIDTH, CODES)
+    tokenizer.stem = nn.Dropout(DROPPED)
+    learner = TokenizerTraining(tokenizer, block=512)
     accuracy = trained(learner, learner.feed.prepare(graph), graph, seed)[1]
     return learner.network.eval(), accuracy  # type: ignore[return-value]
 

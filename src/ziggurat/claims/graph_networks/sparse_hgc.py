@@ -31,7 +31,7 @@ from ziggurat.nn.best_step import BestStep
 from ziggurat.nn.fitting import fit
 from ziggurat.nn.recipe import Recipe
 
-WIDTH, RATE, BATCH, LARGEST, FOLDS = 32, 5e-3, 64, 60, 5
+WIDTH, RATE, BATCH, LARGEST, FOLDS, KEPT = 32, 5e-3, 64, 60, 5, 0.8
 STEPS = {"proteins": 80, "mutag": 40}
 SIZES = (500, 1000, 2000, 4000)
 
@@ -74,13 +74,13 @@ class Rated(Supervised):
         return Recipe(torch.optim.Adam(self.parameters(), lr=RATE))
 
 
-def network(arm: str, inner: int, classes: int, largest: int = LARGEST) -> nn.Module:
+def network(arm: str, inner: int, classes: int, largest: int = LARGEST, kept: float = KEPT) -> nn.Module:
     """A fresh network of an arm."""
     if arm == "diffpool":
         return DiffPoolClassifier(inner, classes, largest, WIDTH)
-    made = SparseHierarchicalClassifier(inner, classes, WIDTH)
+    made = SparseHierarchicalClassifier(inner, classes, WIDTH, kept)
     for stage in made.stages if arm != "topk" else ():
-        stage.pool = DropAtRandom(1.0 if arm == "flat" else 0.8)
+        stage.pool = DropAtRandom(1.0 if arm == "flat" else kept)
     return made
 
 
@@ -90,7 +90,7 @@ def score(inputs: tuple, labels: Tensor, learner: Supervised) -> float:
     return 100 * float((learner.predict(*inputs).argmax(1) == labels).float().mean())
 
 
-def accuracy(run: Run, name: str, arm: str, seed: int) -> float:
+def accuracy(run: Run, name: str, arm: str, seed: int, kept: float = KEPT) -> float:
     """Mean test accuracy of five folds."""
     data = run.data(name)
     data = data.subset([i for i, graph in enumerate(data.graphs) if graph.num_nodes <= LARGEST])
@@ -99,7 +99,7 @@ def accuracy(run: Run, name: str, arm: str, seed: int) -> float:
         train = data.subset((fold != test) & (fold != test + 1))
         held = [(part.inputs(slice(None)), part.labels) for part in (data.subset(fold == k) for k in (test, test + 1))]
         torch.manual_seed(derive(seed, name, test))
-        learner = Rated(network(arm, data[0].x.shape[1], len(data.classes)))
+        learner = Rated(network(arm, data[0].x.shape[1], len(data.classes), kept=kept))
         keep = BestStep(partial(score, *held[1]), 10)
         fit(learner, Loader(train, ManyGraphs(), BATCH, seed), STEPS[name], seed=seed, callbacks=[keep])
         right.append(score(*held[0], learner))
@@ -152,3 +152,9 @@ def measure(run: Run) -> Finding:
         floors=(floor("PROTEINS, DiffPool", rows["proteins_diffpool"], 64.0),),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Accuracy on PROTEINS where each pooling keeps 80, 40 and 20 % of the nodes, by score and at random, seed 100."""
+    shares = run.progress((KEPT, 0.4, 0.2), "shares")
+    return {f"{arm}_{kept}": accuracy(run, "proteins", arm, 100, kept) for kept in shares for arm in ("topk", "random")}
