@@ -34,6 +34,7 @@ from ziggurat.architect.retrieval.encoder import (
     train_encoder,
 )
 from ziggurat.architect.retrieval.families import FAMILIES, draw_cells, draw_many, draw_network
+from ziggurat.architect.retrieval.motifs import motif_starts
 from ziggurat.architect.retrieval.tracing import OPERATORS
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
@@ -41,7 +42,7 @@ from ziggurat.data.seeds import generator
 from ziggurat.metrics.finding import Finding, at_least, floor
 
 EACH, CELLS, GENOTYPES, UNSEEN = 50, 40, 10, 2
-WIDTH, FLAT_WIDTH, MOTIF_EPOCHS, MACRO_EPOCHS, TOP = 64, 128, 10, 40, 20
+WIDTH, FLAT_WIDTH, EPOCHS, TOP = 64, 128, (10, 40), 20
 
 published = {
     5: "real architectures: MAP@20 GCN 0.598, GAT 0.542, theirs 0.593; DARTS cells 0.927, 0.941, 0.952; MRR@20 0.737 … 0.825"
@@ -52,6 +53,12 @@ notes = Notes(
     origin="0.02 and 0.01 are the specification's; the values beside ours are the official repository's.",
     easy="Finding motifs: a sort of the windows' frequencies.",
     hard="Motifs of one network end in the middle of a block, since frequencies jump inside blocks as well.",
+    why=(
+        "criterion",
+        "The flat network finds nearly all of these drawn families by itself, and learns on with more epochs while the two levels do not "
+        "(support). The official table for real architectures, too, has the flat GCN ahead, 0.598 against 0.593 of MAP@20; the gain of "
+        "motifs there is in the rank of the first hit, and on cells in 0.952 against 0.927.",
+    ),
 )
 
 
@@ -92,7 +99,9 @@ def ranked(vectors: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
-def arms(graphs: list[Data], labels: Tensor, trained: Tensor, seed: int) -> dict[str, float]:
+def arms(
+    graphs: list[Data], labels: Tensor, trained: Tensor, seed: int, epochs: tuple[int, int] = EPOCHS
+) -> dict[str, float]:
     """Every arm's retrieval, on queries of the trained classes and of the others."""
     known = int(labels[trained].max()) + 1
     train = [graphs[i] for i in trained.nonzero().flatten().tolist()]
@@ -106,33 +115,36 @@ def arms(graphs: list[Data], labels: Tensor, trained: Tensor, seed: int) -> dict
                 values[f"{part}seconds_{name}"] = time.perf_counter() - start
                 values.update({f"{part}{key}_{name}": v for key, v in ranked(vectors, labels[mask]).items()})
 
-    for name, starts in (("motifs", None), ("random", random_starts(seed))):
+    for name, starts in (("motifs", motif_starts), ("random", random_starts(seed))):
         torch.manual_seed(seed)
-        encoder = ArchitectureEncoder(known, WIDTH, **({} if starts is None else {"starts": starts}))
-        judge(name, train_encoder(encoder, train, labels[trained], MOTIF_EPOCHS, MACRO_EPOCHS, seed=seed))
+        encoder = ArchitectureEncoder(known, WIDTH, starts=starts)
+        judge(name, train_encoder(encoder, train, labels[trained], *epochs, seed=seed))
     torch.manual_seed(seed)
-    judge("flat", train_flat(FlatGCN(known), train, labels[trained], MOTIF_EPOCHS + MACRO_EPOCHS, seed))
+    judge("flat", train_flat(FlatGCN(known), train, labels[trained], sum(epochs), seed))
     judge("bag", lambda some: torch.stack([graph.x.sum(0) for graph in some]))
     return values
+
+
+def drawn(seed: int) -> dict[str, tuple[list[Data], Tensor, Tensor]]:
+    """Networks and cells with their classes, and which of them are trained on: 60 % of each class but the last two families."""
+    order = torch.randperm(len(FAMILIES), generator=generator(seed, "families")).tolist()
+    sets = {
+        "nets": draw_many(lambda c, s: draw_network(FAMILIES[order[c]], s), range(len(FAMILIES)), EACH, seed),
+        "cells": draw_many(draw_cells, range(GENOTYPES), CELLS, seed),
+    }
+    found = {}
+    for name, (graphs, labels) in sets.items():
+        each, unseen = len(graphs) // len(labels.unique()), UNSEEN if name == "nets" else 0
+        trained = (torch.arange(len(graphs)) % each < 0.6 * each) & (labels < labels.max() + 1 - unseen)
+        found[name] = (graphs, labels, trained)
+    return found
 
 
 def one_seed(run: Run, seed: int) -> dict[str, float]:
     """Retrieval of all arms on networks and on cells."""
     values: dict[str, float] = {}
-    order = torch.randperm(
-        len(FAMILIES), generator=generator(seed, "families")
-    ).tolist()  # the last ones are not trained on
-    sets = {
-        "nets": (
-            *draw_many(lambda c, s: draw_network(FAMILIES[order[c]], s), range(len(FAMILIES)), EACH, seed),
-            UNSEEN,
-        ),
-        "cells": (*draw_many(draw_cells, range(GENOTYPES), CELLS, seed), 0),
-    }
-    for name, (graphs, labels, unseen) in sets.items():
-        each = len(graphs) // len(labels.unique())
-        trained = (torch.arange(len(graphs)) % each < 0.6 * each) & (labels < labels.max() + 1 - unseen)
-        values |= {f"{name}_{key}": value for key, value in arms(graphs, labels, trained, seed).items()}
+    for name, some in drawn(seed).items():
+        values |= {f"{name}_{key}": value for key, value in arms(*some, seed).items()}
     return values
 
 
@@ -148,3 +160,9 @@ def measure(run: Run) -> Finding:
         floors=(floor("flat GCN", mean["flat"], 0.4),),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """MAP@20 on the networks with three times the epochs for every arm, seed 100."""
+    values = arms(*drawn(100)["nets"], 100, (3 * EPOCHS[0], 3 * EPOCHS[1]))
+    return {name: value for name, value in values.items() if name.startswith("map_")}
