@@ -77,14 +77,16 @@ def errors(guess: list[Tensor], values: list[Tensor], parts: list[Tensor], which
     return [float(gap.abs().mean() / value.abs().mean()) for gap, value in both[1:]]
 
 
-def imputed(make: Make, cells: CWComplex, values: list[Tensor], parts: list[Tensor], seed: int) -> list[float]:
+def imputed(
+    make: Make, cells: CWComplex, values: list[Tensor], parts: list[Tensor], seed: int, epochs: int = EPOCHS
+) -> list[float]:
     """Test errors of each dimension above 0. Parts: 0 known, 1 validation, 2 test."""
     known, tries = [part == 0 for part in parts], []
     for rate in RATES:
         torch.manual_seed(derive(seed, "weights"))
         model, g = make(), generator(seed, "hidden")
         optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-        for epoch in range(1, EPOCHS + 1):
+        for epoch in range(1, epochs + 1):
             asked = [(torch.rand(len(k), generator=g) < HIDDEN) & k & (i > 0) for i, k in enumerate(known)]
             seen = [k & ~a for k, a in zip(known, asked, strict=True)]
             guess = model.train()(masked(cells, values, seen), derive(seed, "epoch", epoch))
@@ -101,17 +103,19 @@ def imputed(make: Make, cells: CWComplex, values: list[Tensor], parts: list[Tens
     return best_on_validation(tries)[1]
 
 
-def one_seed(run: Run, seed: int) -> dict[str, float]:
-    """Accuracies on the pairs in per cent, and relative errors."""
-    arms = ("scrawl", "messages")
-    values = {f"pairs_{arm}": float(np.mean([told_apart(arm, n, seed) for n in SIZES])) for arm in arms}
+def contacts(run: Run, seed: int) -> tuple[CWComplex, list[Tensor], list[Tensor]]:
+    """The school's simplices, their standardised values, and the part of each: 0 known, 1 validation, 2 test."""
     cells, counts = meetings(run.data("contacts_primary"))
     parts = [torch.zeros(len(counts[0]), dtype=torch.int64)]
     for k in (1, 2):
         draw = torch.rand(len(counts[k]), generator=generator(seed, "split", k))
         parts.append(2 * (draw < HIDDEN).long() + ((draw >= HIDDEN) & (draw < HIDDEN + VALID)).long())
     counts = [v - v[part == 0].median() for v, part in zip(counts, parts, strict=True)]
-    counts = [v / v[part == 0].abs().mean() for v, part in zip(counts, parts, strict=True)]
+    return cells, [v / v[part == 0].abs().mean() for v, part in zip(counts, parts, strict=True)], parts
+
+
+def made(cells: CWComplex) -> dict[str, tuple[CWComplex, Make]]:
+    """Each arm's view of the complex, and its network; all but `skeleton` have equally many parameters."""
 
     def walks(length: int, dimension: int) -> Imputer:
         count = [cells.sizes[0], *(round(SHARE * n) for n in cells.sizes[1 : dimension + 1])]
@@ -121,13 +125,20 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
         return Imputer(CWCNN(2, 0, width, DEPTH, signed=False, separate=True, bounded=True))
 
     width = min(range(8, 80), key=lambda one: abs(messages(one).size() - walks(50, 2).size()))
-    made: dict[str, tuple[CWComplex, Make]] = {
+    return {
         "walks_50": (cells, lambda: walks(50, 2)),
         "walks_10": (cells, lambda: walks(10, 2)),
         "skeleton": (cells.skeleton(1), lambda: walks(50, 1)),
         "messages": (normalised(cells), lambda: messages(width)),
     }
-    for name, (given, make) in run.progress(made.items(), "arms"):
+
+
+def one_seed(run: Run, seed: int) -> dict[str, float]:
+    """Accuracies on the pairs in per cent, and relative errors."""
+    arms = ("scrawl", "messages")
+    values = {f"pairs_{arm}": float(np.mean([told_apart(arm, n, seed) for n in SIZES])) for arm in arms}
+    cells, counts, parts = contacts(run, seed)
+    for name, (given, make) in run.progress(made(cells).items(), "arms"):
         found = imputed(make, given, counts[: len(given.x)], parts[: len(given.x)], seed)
         values[name], values[f"{name}_edges"] = float(np.mean(found)), found[0]
     return values
@@ -147,3 +158,13 @@ def measure(run: Run) -> Finding:
         floors=(floor("SCCNN: 1 − error / error of the median", 1 - rows["messages"], 0.05),),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Errors of walks of 50 steps and of SCCNN after twice as many epochs, seed 100."""
+    cells, counts, parts = contacts(run, 100)
+    both = {name: arm for name, arm in made(cells).items() if name in ("walks_50", "messages")}
+    return {
+        name: float(np.mean(imputed(make, given, counts, parts, 100, 2 * EPOCHS)))
+        for name, (given, make) in run.progress(both.items(), "arms")
+    }
