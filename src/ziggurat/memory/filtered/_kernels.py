@@ -17,25 +17,59 @@ def apart(a, b):
     return total
 
 
+@numba.njit(cache=True, inline="always")
+@typing.no_type_check
+def push(keys, nodes, size, key, node):
+    """Adds to a heap with the smallest key on top; there must be room."""
+    at = size
+    while at > 0:
+        above = (at - 1) // 2
+        if keys[above] <= key:
+            break
+        keys[at], nodes[at] = keys[above], nodes[above]
+        at = above
+    keys[at], nodes[at] = key, node
+
+
+@numba.njit(cache=True, inline="always")
+@typing.no_type_check
+def sink(keys, nodes, size, key, node):
+    """Puts an entry in the place of the top of a heap of this size."""
+    at = 0
+    while True:
+        below = 2 * at + 1
+        if below >= size:
+            break
+        if below + 1 < size and keys[below + 1] < keys[below]:
+            below += 1
+        if keys[below] >= key:
+            break
+        keys[at], nodes[at] = keys[below], nodes[below]
+        at = below
+    keys[at], nodes[at] = key, node
+
+
 @numba.njit(cache=True)
 @typing.no_type_check
-def beam_search(vectors, neighbours, start, query, beam, seen, stamp, ids, found, done, trail, trail_found):
-    """Walks to the query with the `beam` nearest nodes met so far; they end in `ids` and `found`, the nearest first.
+def beam_search(vectors, neighbours, start, query, beam, seen, stamp, open_keys, open_nodes, keys, nodes, trail, gone):
+    """Walks from the start to the query, always on from the nearest node not yet expanded, while it is among the `beam` nearest met.
 
-    `seen` (n,) holds `stamp` for the nodes met in this search, `done` says which of the beam have been expanded, and those expanded are
-    written to `trail` as far as it is long. Returns the sizes of beam and trail, and how many distances were computed.
+    `open_…` (n,) is the heap of nodes to expand, `keys` and `nodes` (beam,) that of the nearest met, the farthest on top and keys
+    negative. `seen` (n,) holds `stamp` for the nodes met in this search. Expanded nodes and their distances are written to `trail` and
+    `gone` as far as these are long. Returns the sizes of the nearest and of the trail, and how many distances were computed.
     """
-    ids[0], found[0], done[0] = start, apart(vectors[start], query), False
+    away = apart(vectors[start], query)
+    open_keys[0], open_nodes[0], keys[0], nodes[0] = away, start, -away, start
     seen[start] = stamp
-    size, at, computed, walked = 1, 0, 1, 0
-    while at < size:
-        if done[at]:
-            at += 1
-            continue
-        done[at] = True
-        node, lowest = ids[at], size
+    waiting, size, computed, walked = 1, 1, 1, 0
+    while waiting > 0:
+        away, node = open_keys[0], open_nodes[0]
+        if size == beam and away > -keys[0]:
+            break
+        waiting -= 1
+        sink(open_keys, open_nodes, waiting, open_keys[waiting], open_nodes[waiting])
         if walked < len(trail):
-            trail[walked], trail_found[walked] = node, found[at]
+            trail[walked], gone[walked] = node, away
             walked += 1
         for other in neighbours[node]:
             if other < 0:
@@ -45,16 +79,15 @@ def beam_search(vectors, neighbours, start, query, beam, seen, stamp, ids, found
             seen[other] = stamp
             away = apart(vectors[other], query)
             computed += 1
-            if size == beam and away >= found[size - 1]:
+            if size < beam:
+                push(keys, nodes, size, -away, other)
+                size += 1
+            elif away < -keys[0]:
+                sink(keys, nodes, size, -away, other)
+            else:
                 continue
-            size = min(size + 1, beam)
-            place = size - 1
-            while place > 0 and found[place - 1] > away:
-                ids[place], found[place], done[place] = ids[place - 1], found[place - 1], done[place - 1]
-                place -= 1
-            ids[place], found[place], done[place] = other, away, False
-            lowest = min(lowest, place)
-        at = min(at, lowest)
+            push(open_keys, open_nodes, waiting, away, other)
+            waiting += 1
     return size, walked, computed
 
 
@@ -86,7 +119,8 @@ def build(vectors, order, degree, beam, alpha, start):
     n = len(vectors)
     neighbours = np.full((n, degree), -1, np.int32)
     count, seen = np.zeros(n, np.int64), np.zeros(n, np.int32)
-    ids, found, done = np.empty(beam, np.int32), np.empty(beam, np.float32), np.empty(beam, np.bool_)
+    open_keys, open_nodes = np.empty(n, np.float32), np.empty(n, np.int32)
+    keys, nodes = np.empty(beam, np.float32), np.empty(beam, np.int32)
     trail, gone = np.empty(n, np.int32), np.empty(n, np.float32)
     kept, near, gaps = np.empty(degree, np.int32), np.empty(degree + 1, np.int32), np.empty(degree + 1, np.float32)
     for step in range(n):
@@ -94,8 +128,9 @@ def build(vectors, order, degree, beam, alpha, start):
         if node == start:
             continue
         _, walked, _ = beam_search(
-            vectors, neighbours, start, vectors[node], beam, seen, step + 1, ids, found, done, trail, gone
-        )
+            vectors, neighbours, start, vectors[node], beam, seen, step + 1,
+            open_keys, open_nodes, keys, nodes, trail, gone,
+        )  # fmt: skip
         own = prune(vectors, node, trail, gone, walked, degree, alpha, kept)
         neighbours[node, :own], count[node] = kept[:own], own
         for other in neighbours[node, :own].copy():
@@ -115,15 +150,17 @@ def build(vectors, order, degree, beam, alpha, start):
 @typing.no_type_check
 def search_graph(vectors, neighbours, start, queries, k, beam):
     """The k nearest nodes that a beam search for each query ends with: rows (m, k), padded with −1 and ∞, and distances computed (m,)."""
-    m = len(queries)
+    m, n = len(queries), len(vectors)
     rows, away, computed = np.full((m, k), -1, np.int64), np.full((m, k), np.inf, np.float32), np.zeros(m, np.int64)
-    seen = np.zeros(len(vectors), np.int32)
-    ids, found, done = np.empty(beam, np.int32), np.empty(beam, np.float32), np.empty(beam, np.bool_)
+    seen, open_keys, open_nodes = np.zeros(n, np.int32), np.empty(n, np.float32), np.empty(n, np.int32)
+    keys, nodes = np.empty(beam, np.float32), np.empty(beam, np.int32)
     trail, gone = np.empty(0, np.int32), np.empty(0, np.float32)
     for i in range(m):
         size, _, computed[i] = beam_search(
-            vectors, neighbours, start, queries[i], beam, seen, i + 1, ids, found, done, trail, gone
-        )
-        size = min(size, k)
-        rows[i, :size], away[i, :size] = ids[:size], found[:size]
+            vectors, neighbours, start, queries[i], beam, seen, i + 1,
+            open_keys, open_nodes, keys, nodes, trail, gone,
+        )  # fmt: skip
+        order = np.argsort(-keys[:size])[:k]
+        for j in range(len(order)):
+            rows[i, j], away[i, j] = nodes[order[j]], -keys[order[j]]
     return rows, away, computed

@@ -156,26 +156,30 @@ class WindowIndex:
     def _postfilter(
         self, queries: Queries, run: Run, asked: Asked, beam: int, final_multiply: int, answers: _Answers
     ) -> None:
-        """Searches a run and drops what lies outside: beams double until k are left, then one more search is wider by a factor."""
+        """Searches a run and drops what lies outside: beams double until k are left, then one more search is wider by a factor.
+
+        Where a beam would hold a quarter of the run, the window is scanned instead: it has no more points than the run.
+        """
         assert run.index is not None
         k, size = answers.rows.shape[1], run.last - run.first
         left, width = np.arange(len(asked.query)), max(beam, k)
         want = np.minimum(k, asked.last - asked.first)
         while len(left):
-            if len(left) * min(width, size) > BLOCK:  # what a search brings must fit into memory
-                for part in np.array_split(left, 2) if len(left) > 1 else ():
+            if 4 * width >= size:
+                self._scan(queries, asked.of(left), answers)
+                return
+            if len(left) > 1 and len(left) * width * final_multiply > BLOCK:
+                for part in np.array_split(left, 2):  # what a search brings must fit into memory
                     self._postfilter(queries, run, asked.of(part), width, final_multiply, answers)
-                if len(left) > 1:
-                    return
-            kept = self._survivors(queries, run, asked.of(left), min(width, size), answers)
+                return
+            kept = self._survivors(queries, run, asked.of(left), width, answers)
             enough = (kept.rows >= 0).sum(1) >= want[left]
-            enough |= width >= size
-            if final_multiply > 1 and width < size and enough.any():
-                again = asked.of(left[enough])
-                kept_again = self._survivors(queries, run, again, min(width * final_multiply, size), answers)
-                answers.merge(again.query, kept_again.rows, kept_again.distances)
+            done = asked.of(left[enough])
+            if final_multiply > 1 and len(done.query):
+                last = self._survivors(queries, run, done, min(width * final_multiply, size), answers)
+                answers.merge(done.query, last.rows, last.distances)
             else:
-                answers.merge(asked.query[left[enough]], kept.rows[enough], kept.distances[enough])
+                answers.merge(done.query, kept.rows[enough], kept.distances[enough])
             left, width = left[~enough], 2 * width
 
     def _postfilter_each(
