@@ -1,15 +1,18 @@
 """Hallucination graph: graded statements form a structure in embedding space that attention over a graph of similar ones can use.
 
 Measured on statements "word: gloss" about 600 nouns of WordNet, four each: with the noun's own gloss (level 0), that of a sibling (1), of
-another noun of the same lexicographer's file (2) and of another file (3), as MiniLM embeds them. Nouns, not statements, are split 70 / 15
-/ 15. Texts are joined from that cosine on which 0.5 % of the pairs of training texts exceed. Arms: graph attention behind a contrastive
+another noun of the same lexicographer's file (2) and of another file (3). MiniLM embeds them: a node's features are the vector of the whole
+statement and, beside it, the product, number by number, of the vectors of its word and of its gloss. Nouns, not statements, are split 70 /
+15 / 15. Texts are joined from that cosine on which 0.5 % of the pairs of training texts exceed. Arms: graph attention behind a contrastive
 first stage; without that stage; on a random graph of the same degrees; the same network and stages without edges (a perceptron); and k
 nearest neighbours, k chosen on the validation nouns. All networks have the paper's rates, 50 epochs of contrast and 300 full-graph steps,
 and take the step with the best macro recall on the validation nouns. Beside it, without a criterion: SHROOM's items for development (1 in
 5 to choose by) and its model-agnostic test part, "reference: X output: Y", the share of votes for a hallucination as the level.
 
-Changed from the specification: 300 steps instead of the paper's 500, because five arms on two data sets have to fit into four minutes.
-"All clearly above chance" is a clause on the weakest of the three arms that the other clauses compare.
+Changed from the specification: the product is added, because on seed 100 nobody could tell more from the vector of the statement alone than
+29 % of four equally frequent levels: whether a gloss fits its word is no part of what a small encoder writes down. And 300 steps instead
+of the paper's 500, because five arms on two data sets have to fit into four minutes. "All clearly above chance" is a clause on the
+weakest of the three arms that the other clauses compare.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from ziggurat.sequences.minilm import embed_texts
 NOUNS, QUANTILE, EPOCHS, STEPS = 600, 0.995, 50, 300
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
 
+published: dict[int, str] = {}
 notes = Notes(
     scope="Statements made from WordNet, embedded by MiniLM; the paper grades answers of a language model, embedded by BERT.",
     methodology="One network, one recipe and one number of steps for every arm; only edges or the first stage differ.",
@@ -42,8 +46,11 @@ notes = Notes(
 )
 
 
-def statements(synsets: tuple[Synset, ...], count: int, seed: int) -> tuple[list[str], Tensor, Tensor]:
-    """Texts, their levels 0 … 3 and the number of their noun."""
+Texts = list[tuple[str, str]]
+
+
+def statements(synsets: tuple[Synset, ...], count: int, seed: int) -> tuple[Texts, Tensor, Tensor]:
+    """Words with glosses, their levels 0 … 3 and the number of their noun."""
     rng = np.random.default_rng(derive(seed, "nouns"))
     children: dict[int, list[Synset]] = {}
     files: dict[int, list[Synset]] = {}
@@ -51,7 +58,7 @@ def statements(synsets: tuple[Synset, ...], count: int, seed: int) -> tuple[list
         files.setdefault(one.lexicographer, []).append(one)
         for parent in one.hypernyms:
             children.setdefault(parent, []).append(one)
-    texts: list[str] = []
+    texts: Texts = []
     for i in rng.permutation(len(synsets)).tolist():
         one = synsets[i]
         siblings = [s for p in one.hypernyms for s in children[p] if s.offset != one.offset]
@@ -61,7 +68,7 @@ def statements(synsets: tuple[Synset, ...], count: int, seed: int) -> tuple[list
         near = next(s for s in _draws(files[one.lexicographer], rng) if s.offset not in kin)
         far = next(s for s in _draws(synsets, rng) if s.lexicographer != one.lexicographer)
         glosses = [one.gloss, siblings[rng.integers(len(siblings))].gloss, near.gloss, far.gloss]
-        texts += [f"{one.word}: {gloss}" for gloss in glosses]
+        texts += [(one.word, gloss) for gloss in glosses]
         if len(texts) == 4 * count:
             break
     return texts, torch.arange(len(texts)) % 4, torch.arange(len(texts)) // 4
@@ -72,8 +79,11 @@ def _draws(pool: tuple[Synset, ...] | list[Synset], rng: np.random.Generator):
         yield pool[rng.integers(len(pool))]
 
 
-def votes(run: Run) -> tuple[list[str], Tensor, Tensor]:
-    """SHROOM's texts, their levels, and 0 for items of development, 1 for those of the test; shared pairs are dropped from the former."""
+def votes(run: Run) -> tuple[Texts, Tensor, Tensor]:
+    """SHROOM's references with outputs, their levels, and 0 for items of development, 1 for those of the test.
+
+    Pairs that both have are dropped from the former.
+    """
     test = run.data("shroom", "test_agnostic")
     shared = {(item["src"], item["tgt"]) for item in test}
     items = [
@@ -81,7 +91,7 @@ def votes(run: Run) -> tuple[list[str], Tensor, Tensor]:
     ]
     share = torch.tensor([item["p(Hallucination)"] for item in (*items, *test)])
     levels = (share > 0).long() + (share > 0.5) + (share >= 1)
-    texts = [f"reference: {i['tgt'] or i['src']} output: {i['hyp']}" for i in (*items, *test)]
+    texts = [(f"reference: {i['tgt'] or i['src']}", f"output: {i['hyp']}") for i in (*items, *test)]
     return texts, levels, torch.arange(len(share)).ge(len(items)).long()
 
 
@@ -95,12 +105,16 @@ def rewired(graph: Data, seed: int) -> Data:
     return other
 
 
-def arms(x: Tensor, levels: Tensor, part: Tensor, seed: int) -> dict[str, float]:
+def arms(texts: Texts, between: str, levels: Tensor, part: Tensor, seed: int) -> dict[str, float]:
     """Macro recall on part 2 in per cent of each arm; parts 0 and 1 are to train on and to choose by."""
-    made = SemanticSimilarityGraph.at_quantile(x[part == 0], QUANTILE)
+    first, second = (embed_texts(list(side)) for side in zip(*texts, strict=True))
+    whole = embed_texts([a + between + b for a, b in texts])
+    x = torch.cat([whole, first * second * whole.shape[1] ** 0.5], 1)
+    made = SemanticSimilarityGraph.at_quantile(whole[part == 0], QUANTILE)
 
     def graph(threshold: float) -> Data:
-        one = SemanticSimilarityGraph(threshold).fit(x)
+        one = SemanticSimilarityGraph(threshold).fit(whole)
+        one.x = x
         one.y, one.train_mask, one.val_mask = levels, part == 0, part == 1
         return one
 
@@ -126,11 +140,11 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     texts, levels, noun = statements(run.data("wordnet_glosses"), NOUNS, seed)
     order = torch.randperm(NOUNS, generator=generator(seed, "split"))
     part = torch.bucketize(order.argsort(), torch.tensor([int(0.7 * NOUNS), int(0.85 * NOUNS)]), right=True)[noun]
-    values = arms(embed_texts(texts), levels, part, seed)
+    values = arms(texts, ": ", levels, part, seed)
     texts, levels, test = votes(run)
     held = torch.rand(len(texts), generator=generator(seed, "held out")) < 0.2
     votes_part = torch.where(test == 1, 2, held.long())
-    return values | {f"shroom_{name}": v for name, v in arms(embed_texts(texts), levels, votes_part, seed).items()}
+    return values | {f"shroom_{name}": v for name, v in arms(texts, " ", levels, votes_part, seed).items()}
 
 
 def measure(run: Run) -> Finding:

@@ -38,6 +38,7 @@ TRAIN, TEST, NODES = 60, 40, 60
 ROUNDS, ROOTS, STEPS, PAIRS, UPDATES = 10, 8, 8, 64, 40
 KINDS = ("er", "ba", "traps")
 
+published: dict[int, str] = {}
 notes = Notes(
     scope="Random graphs of 60 vertices and traps of 27 to 39; the paper has social networks and hard instances, 300 epochs on a GPU.",
     methodology="One network and recipe, as many steps and the same choice of the round for both trained arms; one rollout, not completed.",
