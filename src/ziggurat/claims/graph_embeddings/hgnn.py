@@ -48,8 +48,8 @@ notes = Notes(
     why=(
         "chance",
         "Which three images a class are labelled moves the gap to the perceptron by 2.5 points: it is 3.1 on the five seeds and 5.5, "
-        "above the criterion, on three others (support). With one label a class or ten it is no larger, so that structure is worth three to five "
-        "points on these images whatever the labels; on documents it is worth 14.",
+        "above the criterion, on three others (support). With one label a class or ten it is no larger: structure is worth three to "
+        "five points on these images whatever the labels; on documents it is worth 14.",
     ),
 )
 

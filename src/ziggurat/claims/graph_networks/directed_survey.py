@@ -45,6 +45,11 @@ notes = Notes(
     origin="25, 5 and 0.5 points and four of five are the specification's.",
     easy="The cyclic blocks: without direction nothing is left to see.",
     hard="Common neighbours exist in undirected graphs too, so a profile of patterns says little beyond the first hop.",
+    why=(
+        "scale",
+        "Random numbers are all that a node of the cyclic blocks can be told by, and 64 of them with 200 labelled nodes are little to "
+        "learn from. With 500 numbers, or twice as many labels, MagNet gains well over 25 points by the charge (support).",
+    ),
 )
 
 
@@ -156,3 +161,16 @@ def measure(run: Run) -> Finding:
         ),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Gain of MagNet by the charge on the cyclic blocks: as measured, with 500 noise features, with 80 % of the nodes labelled."""
+    as_is, wide, known = (cyclic(100) for _ in range(3))
+    wide.x = torch.randn(len(wide.y), 500, generator=generator(100, "wide"))
+    for name, mask in split(known.y, 0.8, 0.1, 100).items():
+        known[name] = mask
+    graphs = {"as_measured": as_is, "500_features": wide, "80_percent_labelled": known}
+    return {
+        name: 100 * (accuracy(g, g.edge_index, "magnet", 100) - accuracy(g, g.edge_index, "blind", 100))
+        for name, g in run.progress(graphs.items(), "graphs")
+    }

@@ -78,7 +78,7 @@ def network(arm: str, inner: int, classes: int, largest: int = LARGEST, kept: fl
     """A fresh network of an arm."""
     if arm == "diffpool":
         return DiffPoolClassifier(inner, classes, largest, WIDTH)
-    made = SparseHierarchicalClassifier(inner, classes, WIDTH, kept)
+    made = SparseHierarchicalClassifier(inner, classes, WIDTH, ratio=kept)
     for stage in made.stages if arm != "topk" else ():
         stage.pool = DropAtRandom(1.0 if arm == "flat" else kept)
     return made
