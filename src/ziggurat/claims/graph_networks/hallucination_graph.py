@@ -43,6 +43,12 @@ notes = Notes(
     origin="1, 2 and −1 points and the 35 % are the specification's; a quarter is right by chance.",
     easy="Masking edges of nodes that must not be seen: one line.",
     hard="The levels: a sibling's gloss is nearly right, and nothing outside the text says what is true.",
+    why=(
+        "scale",
+        "Statements that are alike here share a word or a gloss, and whether it fits is just what differs between them: links join equal "
+        "levels less often than chance would (support), so that attention mixes what should be told apart, and the perceptron on "
+        "the same features is better. Answers of one language model to one prompt, as in the paper, may be alike in how wrong they are.",
+    ),
 )
 
 
@@ -161,3 +167,18 @@ def measure(run: Run) -> Finding:
         floors=(floor("k nearest neighbours", rows["knn"], 25.0),),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Share of the links that join equal levels, and what it would be by chance, among statements and among SHROOM's items; seed 100."""
+    found = {}
+    for name, (texts, levels, _) in (
+        ("statements", statements(run.data("wordnet_glosses"), NOUNS, 100)),
+        ("shroom", votes(run)),
+    ):
+        whole = embed_texts([f"{a}: {b}" if name == "statements" else f"{a} {b}" for a, b in texts])
+        made = SemanticSimilarityGraph.at_quantile(whole, QUANTILE)
+        source, target = made.fit(whole).edge_index
+        found[f"{name}_equal"] = float((levels[source] == levels[target]).double().mean())
+        found[f"{name}_chance"] = float((torch.bincount(levels).double() / len(levels)).square().sum())
+    return found
