@@ -164,3 +164,25 @@ def search_graph(vectors, neighbours, start, queries, k, beam):
         for j in range(len(order)):
             rows[i, j], away[i, j] = nodes[order[j]], -keys[order[j]]
     return rows, away, computed
+
+
+@numba.njit(cache=True, nogil=True)
+@typing.no_type_check
+def scan_windows(vectors, queries, first, last, k):
+    """The k nearest of the rows first[i] … last[i] − 1 to each query: rows (m, k), padded with −1 and ∞; of equal ones the first rows."""
+    m = len(queries)
+    rows, away = np.full((m, k), -1, np.int64), np.full((m, k), np.inf, np.float32)
+    keys, nodes = np.empty(k, np.float32), np.empty(k, np.int64)
+    for i in range(m):
+        size = 0
+        for row in range(first[i], last[i]):
+            gap = apart(vectors[row], queries[i])
+            if size < k:
+                push(keys, nodes, size, -gap, row)
+                size += 1
+            elif gap < -keys[0]:
+                sink(keys, nodes, size, -gap, row)
+        order = np.argsort(-keys[:size])
+        for j in range(size):
+            rows[i, j], away[i, j] = nodes[order[j]], -keys[order[j]]
+    return rows, away

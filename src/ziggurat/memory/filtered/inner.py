@@ -55,27 +55,17 @@ class Flat:
         return len(self.vectors)
 
     def search(self, queries: Queries, k: int, beam: int = 0) -> Found:
-        """The k nearest of each query; `beam` changes nothing."""
-        return scan(self.vectors, self.squares, queries, k)
-
-
-def scan(vectors: Vectors, squares: Float32[np.ndarray, " n"], queries: Queries, k: int) -> Found:
-    """The exact answer, by one matrix product.
-
-    Arguments:
-        squares: squared length of each vector.
-    """
-    m, n = len(queries), len(vectors)
-    rows, away = np.full((m, k), -1, np.int64), np.full((m, k), np.inf, np.float32)
-    have = min(k, n)
-    if have:
-        apart = squares - 2 * queries @ vectors.T + np.einsum("md,md->m", queries, queries)[:, None]
-        apart = np.maximum(apart, 0)
-        near = np.argpartition(apart, have - 1, axis=1)[:, :have] if have < n else np.tile(np.arange(n), (m, 1))
-        order = np.lexsort((near, np.take_along_axis(apart, near, 1)))
-        rows[:, :have] = np.take_along_axis(near, order, 1)
-        away[:, :have] = np.take_along_axis(apart, rows[:, :have], 1)
-    return Found(rows, away, np.full(m, n, np.int64))
+        """The k nearest of each query by one matrix product; `beam` changes nothing."""
+        m, n, have = len(queries), len(self), min(k, len(self))
+        rows, away = np.full((m, k), -1, np.int64), np.full((m, k), np.inf, np.float32)
+        if have:
+            products = queries @ self.vectors.T
+            apart = np.maximum(self.squares - 2 * products + np.einsum("md,md->m", queries, queries)[:, None], 0)
+            near = np.argpartition(apart, have - 1, axis=1)[:, :have] if have < n else np.tile(np.arange(n), (m, 1))
+            order = np.lexsort((near, np.take_along_axis(apart, near, 1)))
+            rows[:, :have] = np.take_along_axis(near, order, 1)
+            away[:, :have] = np.take_along_axis(apart, rows[:, :have], 1)
+        return Found(rows, away, np.full(m, n, np.int64))
 
 
 class Vamana:

@@ -24,7 +24,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
 
-from ziggurat.memory.filtered.inner import Found, Inner, MakeInner, Queries, Vamana, Vectors, checked, scan
+from ziggurat.memory.filtered._kernels import scan_windows
+from ziggurat.memory.filtered.inner import Found, Inner, MakeInner, Queries, Vamana, Vectors, checked
 
 Method = Literal["prefilter", "postfilter", "tree", "optimized", "three_split", "combined", "super"]
 Positions = Int64[np.ndarray, " _"]
@@ -73,7 +74,6 @@ class _Sorted:
             raise ValueError("an id occurs twice; every vector needs its own.")
         order = labels.argsort(kind="stable")
         self.ids, self.vectors, self.labels = np.asarray(ids, np.int64)[order], vectors[order], labels[order]
-        self.squares = np.einsum("nd,nd->n", self.vectors, self.vectors)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,13 +95,21 @@ class _Answers:
         self.computed = np.zeros(m, np.int64)
 
     def merge(self, query: Positions, rows: Int64[np.ndarray, "q j"], distances: Float32[np.ndarray, "q j"]) -> None:
-        """Takes in more candidates (−1 at ∞ for none); of equal distances the lower position comes first."""
+        """Takes in more candidates (−1 at ∞ for none); a query may come twice. Of equal distances the lower position comes first."""
         k = self.rows.shape[1]
-        rows = np.concatenate([self.rows[query], rows], 1)
-        distances = np.concatenate([self.distances[query], distances], 1)
-        order = np.lexsort((rows, distances))[:, :k]
-        self.rows[query] = np.take_along_axis(rows, order, 1)
-        self.distances[query] = np.take_along_axis(distances, order, 1)
+        while len(query):
+            once = np.unique(query, return_index=True)[1]
+            near = np.concatenate([self.rows[query[once]], rows[once]], 1)
+            away = np.concatenate([self.distances[query[once]], distances[once]], 1)
+            order = np.lexsort((near, away))[:, :k]
+            self.rows[query[once]] = np.take_along_axis(near, order, 1)
+            self.distances[query[once]] = np.take_along_axis(away, order, 1)
+            again = np.setdiff1d(np.arange(len(query)), once)
+            query, rows, distances = query[again], rows[again], distances[again]
+
+    def count(self, query: Positions, computed: Positions) -> None:
+        """Adds to the distances computed for each query."""
+        np.add.at(self.computed, query, computed)
 
 
 def cut(first: int, last: int, parts: int) -> list[tuple[int, int]]:
@@ -135,18 +143,15 @@ class WindowIndex:
     rows: list[list[Run]]
 
     def _scan(self, queries: Queries, asked: Asked, answers: _Answers) -> None:
-        """Every vector of each window; equal windows together."""
-        k = answers.rows.shape[1]
-        for chosen in _groups(asked.first, asked.last):
-            first, last = int(asked.first[chosen[0]]), int(asked.last[chosen[0]])
-            query = asked.query[chosen]
-            found = scan(self.points.vectors[first:last], self.points.squares[first:last], queries[query], k)
-            self._take(found, first, query, answers)
+        """Every vector of each window."""
+        window = (asked.first, asked.last, answers.rows.shape[1])
+        answers.merge(asked.query, *scan_windows(self.points.vectors, queries[asked.query], *window))
+        answers.count(asked.query, asked.last - asked.first)
 
     def _take(self, found: Found, first: int, query: Positions, answers: _Answers) -> None:
         rows = np.where(found.rows >= 0, found.rows + first, -1)
         answers.merge(query, rows, found.distances)
-        answers.computed[query] += found.computed
+        answers.count(query, found.computed)
 
     def _inside(self, queries: Queries, run: Run, query: Positions, beam: int, answers: _Answers) -> None:
         """Searches a run that lies in the window as a whole."""
@@ -206,7 +211,7 @@ class WindowIndex:
         good = (rows >= asked.first[:, None]) & (rows < asked.last[:, None])
         order = np.argsort(~good, axis=1, kind="stable")[:, :k]  # they come sorted by distance
         kept = np.take_along_axis(good, order, 1)
-        answers.computed[asked.query] += found.computed
+        answers.count(asked.query, found.computed)
         near = np.where(kept, np.take_along_axis(rows, order, 1), -1)
         away = np.where(kept, np.take_along_axis(found.distances, order, 1), np.float32(np.inf))
         if (short := k - near.shape[1]) > 0:
