@@ -64,7 +64,7 @@ def trained(arm: str, x: Tensor, split: LinkSplit, epochs: int, seed: int) -> fl
         rates = (4e-3 * factor, 2e-3 * factor)
         fit_links(network, x, split.edge_index, epochs, 512, *rates, remove_targets=arm != "kept", seed=seed)
         tries.append((hits(network, x, split, split.valid), hits(network, x, split, split.test)))
-    return best_on_validation(tries)
+    return best_on_validation(tries)[1]
 
 
 def hits(network: nn.Module, x: Tensor, split: LinkSplit, part: Pairs) -> float:

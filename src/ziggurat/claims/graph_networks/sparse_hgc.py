@@ -46,7 +46,7 @@ notes = Notes(
     hard="111 test graphs a fold have a standard error of four points, more than any difference between the arms.",
     why=(
         "data too easy",
-        "Which nodes are kept is not what tells these proteins apart: no pooling at all is as good, and where 40 or 20 % of the nodes stay, "
+        "Which nodes are kept is not what tells these proteins apart: no pooling is as good, and where 40 or 20 % of the nodes stay, "
         "random dropping is ahead by three points still (support), for it shows another part of each graph in every step, while a score "
         "keeps the same nodes. The paper has no random baseline.",
     ),
