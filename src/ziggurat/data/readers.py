@@ -20,7 +20,9 @@ from torch import Tensor
 from ziggurat.data.datasets import Boxes, Images, Segments, Taxonomy
 from ziggurat.data.graphs.readers import GRAPH_READERS
 from ziggurat.data.sources import cache_folder, choose, locate, sources, write_atomically
+from ziggurat.data.tables import tabular_uci
 from ziggurat.data.texts import TEXT_READERS
+from ziggurat.data.words import WORD_READERS
 
 Reader = Callable[[str, Any, str | Path | None], Any]
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -85,6 +87,19 @@ def cifar10(name: str, split: Any, root: Any) -> Images:
     return Images(
         torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(np.concatenate(labels)), CIFAR10, name, notes=(note,)
     )
+
+
+def tiny_imagenet_60(name: str, split: Any, root: Any) -> Images:
+    """60 classes in 12 groups of five by WordNet; the group is that of the class."""
+    choose(name, split, ("train", "test"))
+    path = locate(name, root)[0]
+    pixels = decoded(path, sources()[name]["files"][0]["sha256"])
+    with np.load(path, allow_pickle=False) as file:
+        labels, part = torch.from_numpy(file["fine"].astype(np.int64)), file["split"]
+        classes = tuple(str(c) for c in file["fine_name"])
+        groups = tuple(str(c) for c in file["coarse_name"][file["coarse_of_fine"]])
+    data = Images(torch.from_numpy(pixels), labels, classes, name, groups=groups)
+    return data if split is None else data.subset(part == {"train": 0, "test": 2}[split])
 
 
 def cifar10n(name: str, split: Any, root: Any) -> dict[str, Tensor]:
@@ -209,6 +224,7 @@ READERS: dict[str, Reader] = {
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "cifar10n": cifar10n,
+    "tiny_imagenet_60": tiny_imagenet_60,
     "omniglot": omniglot,
     "camvid": camvid,
     "bccd": bccd,
@@ -216,5 +232,7 @@ READERS: dict[str, Reader] = {
     **GRAPH_READERS,
     "wordnet": wordnet,
     "text_corpus": text_corpus,
+    "tabular_uci": tabular_uci,
     **TEXT_READERS,
+    **WORD_READERS,
 }

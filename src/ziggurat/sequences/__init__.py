@@ -7,7 +7,10 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "AttentionSeq2Seq": ".seq2seq",
         "MiniLM": ".minilm",
+        "CooccurrenceShards": ".swivel",
         "PointerNetwork": ".pointer_network",
+        "Swivel": ".swivel",
+        "cooccurrence": ".swivel",
         "embed_texts": ".minilm",
     },
 )

@@ -37,7 +37,8 @@ def example(kind: str, seed: int = 0, batch: int = 2, size: int = 16, channels: 
 
     Arguments:
         kind: "image", "video", "pair", "maps", "graph", "graphs", "links", "hypergraph", "complex", "hops", "points", "sequence", "set",
-            "table"; of objectives several of "embeddings", "triplets", "logits", "probabilities", "labels", with commas between them.
+            "table"; of objectives several of "embeddings", "triplets", "logits", "probabilities", "labels", "levels" (labels of two levels,
+            the coarse one first), with commas between them.
         batch: samples, also how many "graphs" or complexes; one graph has 12 nodes whatever it is.
         size: side of images; length of sequences, sets and clouds.
         channels: of images; width of set elements.
@@ -90,6 +91,8 @@ def example(kind: str, seed: int = 0, batch: int = 2, size: int = 16, channels: 
         return (torch.randn(batch, CLASSES, generator=g).softmax(1),)
     if kind == "labels":
         return (torch.arange(batch) % CLASSES,)
+    if kind == "levels":
+        return (torch.stack([torch.arange(batch) % CLASSES // 2, torch.arange(batch) % CLASSES], 1),)
     raise ValueError(f"there is no example of the kind {kind!r}.")
 
 

@@ -37,7 +37,7 @@ class Run(NamedTuple):
 
     first: int
     last: int
-    index: Inner | None
+    inner: Inner | None
 
 
 class Asked(NamedTuple):
@@ -155,8 +155,8 @@ class WindowIndex:
 
     def _inside(self, queries: Queries, run: Run, query: Positions, beam: int, answers: _Answers) -> None:
         """Searches a run that lies in the window as a whole."""
-        assert run.index is not None
-        self._take(run.index.search(queries[query], answers.rows.shape[1], beam), run.first, query, answers)
+        assert run.inner is not None
+        self._take(run.inner.search(queries[query], answers.rows.shape[1], beam), run.first, query, answers)
 
     def _postfilter(
         self, queries: Queries, run: Run, asked: Asked, beam: int, final_multiply: int, answers: _Answers
@@ -165,7 +165,7 @@ class WindowIndex:
 
         Where a beam would hold a quarter of the run, the window is scanned instead: it has no more points than the run.
         """
-        assert run.index is not None
+        assert run.inner is not None
         k, size = answers.rows.shape[1], run.last - run.first
         left, width = np.arange(len(asked.query)), max(beam, k)
         want = np.minimum(k, asked.last - asked.first)
@@ -204,9 +204,9 @@ class WindowIndex:
 
     def _survivors(self, queries: Queries, run: Run, asked: Asked, width: int, answers: _Answers) -> Found:
         """The nearest of each window among the `width` that one search of the run brings."""
-        assert run.index is not None
+        assert run.inner is not None
         k = answers.rows.shape[1]
-        found = run.index.search(queries[asked.query], width, width)
+        found = run.inner.search(queries[asked.query], width, width)
         rows = np.where(found.rows >= 0, found.rows + run.first, -1)
         good = (rows >= asked.first[:, None]) & (rows < asked.last[:, None])
         order = np.argsort(~good, axis=1, kind="stable")[:, :k]  # they come sorted by distance
