@@ -54,7 +54,7 @@ def test_one_more_is_the_gaussian_of_all():
     for b in range(2):
         torch.testing.assert_close(found.mean[b], whole.mean)
         torch.testing.assert_close(found.covariance[b], whole.covariance)
-    assert found.count == 20
+    assert found.size == 20
 
 
 def test_map_against_its_definition_image_by_image():

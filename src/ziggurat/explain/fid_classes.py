@@ -102,7 +102,7 @@ def effective_size(weights: Float[Tensor, " M"]) -> float:
 
 def with_one_more(others: Gaussian, feature: Float[Tensor, "B D"]) -> Gaussian:
     """The Gaussian of a set and one feature more, for each of B features."""
-    count = others.count + 1
+    count = others.size + 1
     away = feature.double() - others.mean
     covariance = others.covariance * ((count - 2) / (count - 1)) + away[:, :, None] * away[:, None, :] / count
     return Gaussian(others.mean + away / count, covariance, count)

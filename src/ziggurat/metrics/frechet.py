@@ -27,7 +27,7 @@ class Gaussian(NamedTuple):
 
     mean: Float[Tensor, "*b D"]
     covariance: Float[Tensor, "*b D D"]
-    count: int
+    size: int
 
 
 def gaussian(features: Float[Tensor, "N D"], weights: Float[Tensor, " N"] | None = None) -> Gaussian:

@@ -1,13 +1,13 @@
 """Swivel: a loss for the pairs that were never seen uses the whole co-occurrence matrix, and the vectors are better for it.
 
-Measured on the text corpus (3.8 million words of English prose in lines, window 10) with the 4,096 most frequent words (the specification
-has 8,192, which is four times the work; the rarest word here still occurs some ninety times), 64 dimensions, blocks of 256, 12 epochs.
-The same code with both losses, with the loss on seen pairs only, and with that under GloVe's weights; truncated SVD of the positive PMI
-is reported. A tenth of the pairs seen least (a count of at most 1) is taken out of the matrix; half of it, with the ratings of MTurk-771,
-chooses the learning rate of every arm from the same three (highest sum of AUC and Spearman's ρ), the other half is the test. Never-seen
-pairs have the same first word and a second one of about the same frequency. Neighbours: words all of whose noun senses, as WordNet's
-glosses name them, are in one lexicographer's file; a word's neighbour agrees when it is in the same file. Ratings: mean ρ over WS-353,
-MEN and SimLex-999.
+Measured on the text corpus (3.8 million words of English prose in lines, window 10) with the 6,144 most frequent words (the specification
+has 8,192, which is nearly twice the work), 64 dimensions, blocks of 256, 12 epochs. The same code with both losses, with the loss on seen
+pairs only, and with that under GloVe's weights; truncated SVD of the positive PMI is reported. A tenth of the pairs seen least (a count
+of at most 1) is taken out of the matrix; half of it, with the ratings of MTurk-771, chooses the learning rate of every arm from the same
+two (highest sum of AUC and Spearman's ρ; 0.1 was worse for all three in the pilot), the other half is the test. Never-seen pairs have the
+same first word and a second one of about the same frequency. Neighbours: words all of whose noun senses, as WordNet's glosses name them,
+are in one lexicographer's file; a word's neighbour agrees when it is in the same file. Rare words are the third that occurs least,
+frequent ones all others. Ratings: mean ρ over WS-353, MEN and SimLex-999.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from ziggurat.metrics.finding import Finding, at_least, floor
 from ziggurat.metrics.retrieval import hits, nearest_labels
 from ziggurat.sequences.swivel import Swivel, cooccurrence, glove_confidence, observed_loss, swivel_loss
 
-WORDS, WINDOW, DIMENSIONS, SHARD, EPOCHS = 4096, 10, 64, 256, 12
-RATES = (0.03, 0.1, 0.3)
+WORDS, WINDOW, DIMENSIONS, SHARD, EPOCHS = 6144, 10, 64, 256, 12
+RATES = (0.3, 1.0)
 HELD, SMALL, SPAN, TRIES, NEIGHBOURS = 0.1, 1.0, 50, 30, 10
 RATINGS, CHOOSING = ("WS-353-ALL", "MEN-TR-3k", "SIMLEX-999"), "MTurk-771"
 
@@ -48,7 +48,7 @@ ARMS = {"swivel": swivel_loss, "observed": observed_loss, "glove": glove_loss}
 
 published = {}
 notes = Notes(
-    scope="3.8 million words and 4,096 vectors of 64; the paper has 3.3 billion words, 397,000 vectors of 300, and analogies too.",
+    scope="3.8 million words and 6,144 vectors of 64; the paper has 3.3 billion words, 397,000 vectors of 300, and analogies too.",
     methodology="Same matrix, blocks, order, epochs and rates for all three losses; each takes its rate by held-out pairs and ratings.",
     origin="0.03, 0.02, one point and the order of gains are the specification's.",
     easy="Count 1 in place of the missing one makes a single target for both losses.",
@@ -188,6 +188,6 @@ def measure(run: Run) -> Finding:
                 "points",
             ),
         ),
-        floors=(floor("ρ with ratings, seen pairs only", rows["observed_ratings"], 0.1),),
+        floors=(floor("ρ with ratings, seen pairs only", rows["observed_ratings"], 0.2),),
         measurements=rows,
     )
