@@ -402,8 +402,8 @@ class RestlessDetector(BrokenDetector):
 
 
 class BlindDetector(BrokenDetector):
-    def forward(self, images, targets=None):
-        return self.inner([0 * image for image in images], targets)
+    def forward(self, images, targets=None):  # not even the sizes tell the images apart
+        return self.inner([0 * image[:, :48, :48] for image in images], targets)
 
 
 class TrustingDetector(BrokenDetector):

@@ -259,10 +259,9 @@ def test_architecture_retrieval_claim_at_a_tiny_size(monkeypatch, tmp_path):
         ("GENOTYPES", 3),
         ("WIDTH", 4),
         ("FLAT_WIDTH", 8),
-        ("MOTIF_EPOCHS", 1),
-        ("MACRO_EPOCHS", 1),
     ):
         monkeypatch.setattr(claim, name, value)
+    monkeypatch.setattr(claim.arms, "__defaults__", ((1, 1),))
     monkeypatch.setenv("ZIGGURAT_RUNS", str(tmp_path))
     finding = claim.measure(Run("architecture_retrieval", seeds=(100,), quiet=True))
     assert len(finding.clauses) == 2 and 0 <= finding.measurements["cells_map_motifs"][0] <= 1

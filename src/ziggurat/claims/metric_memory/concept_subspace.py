@@ -42,7 +42,7 @@ from ziggurat.metrics.fairness import demographic_disparity, disparate_impact
 from ziggurat.metrics.finding import Finding, at_least, at_most, floor
 from ziggurat.nn.fitting import fit
 
-TRAIN, VALID, TEST, EPOCHS, BATCH, DIM = 6_000, 2_000, 4_000, 15, 128, 32
+TRAIN, VALID, TEST, EPOCHS, BATCH = 6_000, 2_000, 4_000, 15, 128
 RATE, FAIR, ADULT, PARALLEL = 3e-3, 100.0, 1000.0, -1.0
 Weight = float | tuple[float, float]
 KL: dict[str, tuple[Weight, Weight]] = {"tint": ((10.0, 50.0), (50.0, 50.0)), "adult": (0.05, 0.5), "tree": (0.0, 0.05)}
@@ -172,7 +172,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     """All three experiments, with alignment and without."""
 
     def of_tint(weight: float, kl: Weight) -> ConceptSubspaceLearner:
-        network = ConceptSubspaceNetwork((3, 14, 14), (10, 2), DIM)
+        network = ConceptSubspaceNetwork((3, 14, 14), (10, 2), 10)
         return ConceptSubspaceLearner(network, (3.0, 1.0), 0.1, 0.001, 0.001, kl, weight, RATE)
 
     def of_adult(weight: float, kl: Weight) -> ConceptSubspaceLearner:
@@ -180,7 +180,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
         return ConceptSubspaceLearner(network, (1.0, 0.1), 0.0, 1.0, 1.0, kl, weight, RATE)
 
     def of_tree(weight: float, kl: Weight) -> ConceptSubspaceLearner:
-        network = ConceptSubspaceNetwork((1, 14, 14), (2, 6, 10), DIM)
+        network = ConceptSubspaceNetwork((1, 14, 14), (2, 6, 10), 32)
         return HierarchicalConceptLearner(network, LEVELS, 10.0, 0.1, 1.0, 1.0, kl, weight, RATE)
 
     train, valid, test = parts(run, seed)

@@ -4,16 +4,18 @@ Measured on Omniglot's two small background sets at 28 × 28. An identity is a c
 identities. Training on four fifths of the characters of the first set, choosing on the rest, verifying on 20,000 pairs of characters of the
 alphabets of the second set that are not in the first. Five convolutional layers of 16 … 128 channels and a linear layer to 128; 150 batches
 of 32 identities with 4 images. Arms that differ in the negatives alone: semi-hard, random, hardest; and a classifier of the training
-identities, on as many images, whose 128-dimensional layer in front of the classes is taken. Each takes its rate from two by VAL at
+identities, on as many images, whose 128-dimensional layer in front of the classes is taken. Each takes its rate from three by VAL at
 FAR = 1 % on the characters held out. Every embedding is brought to length one.
 
 Harmonic: the old network is half as wide, the new one is the semi-hard arm; both were trained on their own. Then the new one is trained
-against the old for as many batches again, its embedding layer first. Recall of the nearest of ten drawings of each unseen character in
-the old network's gallery; the same version is the old network in its own gallery.
+against the old for twice as many batches, its embedding layer first, at the better of two rates on the characters held out. (With as many
+batches at a rate of 0.01 it came to 0.63 of the same version on seed 100: too short.) Recall of the nearest of ten drawings of each
+unseen character in the old network's gallery; the same version is the old network in its own gallery.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import pairwise
 
 import torch
@@ -44,9 +46,9 @@ from ziggurat.nn.conv import ConvNormAct
 from ziggurat.nn.fitting import fit
 from ziggurat.nn.learner import Learner
 
-STEPS, BATCH, WIDTH, DIM, PAIRS, FAR = 150, 128, 16, 128, 20_000, 1e-2
+STEPS, HARMONIC_STEPS, BATCH, WIDTH, DIM, PAIRS, FAR = 150, 300, 128, 16, 128, 20_000, 1e-2
 MINERS = {"semi_hard": semi_hard_triplets, "random": random_triplets, "hardest": hardest_triplets}
-TRIPLET_RATES, CLASSIFIER_RATES, HARMONIC_RATE = (0.01, 0.05), (2e-3, 1e-2), 0.01
+TRIPLET_RATES, CLASSIFIER_RATES, HARMONIC_RATES = (0.003, 0.01, 0.03), (3e-3, 1e-2, 3e-2), (0.03, 0.1)
 
 published = {
     6: "LFW 98.87 % (centre crop), 99.63 % (aligned); YouTube Faces 95.12 %; NN1 140M, NN2 7.5M parameters, 1.6 GFLOPS each",
@@ -123,8 +125,8 @@ def unit(learner: Learner, data: Images) -> Float[Tensor, "N D"]:
     return normalize(encode(learner, data), dim=1)
 
 
-def train(learner: Learner, data: Images, seed: int) -> Learner:
-    return fit(learner, feed(data, learner.feed, BATCH, seed), steps=STEPS, seed=seed)
+def train(learner: Learner, data: Images, seed: int, steps: int = STEPS) -> Learner:
+    return fit(learner, feed(data, learner.feed, BATCH, seed), steps=steps, seed=seed)
 
 
 def recall(queries: Float[Tensor, "N D"], gallery: Float[Tensor, "N D"], data: Images) -> float:
@@ -161,9 +163,13 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     train(old, first, seed)
     new = chosen["semi_hard"]
     before, gallery = unit(new, test), unit(old, test)
-    torch.manual_seed(seed)
-    harmonic = HarmonicFaceNet(new.network, old, lr=HARMONIC_RATE)
-    train(harmonic, first, seed)
+    found = []
+    for rate in HARMONIC_RATES:
+        torch.manual_seed(seed)
+        harmonic = HarmonicFaceNet(deepcopy(new.network), old, lr=rate)
+        train(harmonic, first, seed, HARMONIC_STEPS)
+        found.append((recall(unit(harmonic, held), unit(old, held), held), rate, harmonic))
+    _, values["harmonic_rate"], harmonic = best_on_validation(found)
     after = unit(harmonic, test)
     return values | {
         "recall_old_in_old": recall(gallery, gallery, test),

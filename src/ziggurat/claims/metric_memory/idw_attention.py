@@ -3,11 +3,14 @@ cases are repaired with low impact.
 
 Measured on Fashion-MNIST (15,000 images to train on, 3,000 for validation, 10,000 for the test, pixels in [0, 1]): a table of 50 keys and
 values read by inverse distance weighting, scaled dot products, the softmax of −d², and the softmax of 1 / (ε + d²). All have 39,700
-weights, start alike, and train with Adam for 20 epochs of batches of 256, at the rate of {1e-2, 3e-2} that is best on validation.
+weights, start alike, and train with Adam for 20 epochs of batches of 128, at the rate of {1e-2, 3e-2} that is best on validation.
 Purity: share of keys whose value has its largest logit at the label of the nearest training image. Realism: distance of a key to the
 nearest training image, over the median of that distance for test images; the median over keys. Repairs: 50 misclassified test images are
 each added to a copy of the trained table, and the predictions on the other 9,999 are compared with those before. Reported beside:
 purity and accuracy on the 8 × 8 digits with 20 keys (the dot products at the same rates).
+
+The pilot had batches of 256, half as many steps; inverse distances then stood 7.8 points behind the dot products, more than the 4 of the
+specification's trial, with purity 0.96 (0.80 for the dot products), realism 1.1 (11.8), and 0.24 % of the others changed by a repair.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from ziggurat.nn.operators.idw_attention import (
     negative_distance_weights,
 )
 
-TRAIN, VALID, KEYS, DIGIT_KEYS, EPOCHS, BATCH, RATES, REPAIRS = 15_000, 3_000, 50, 20, 20, 256, (1e-2, 3e-2), 50
+TRAIN, VALID, KEYS, DIGIT_KEYS, EPOCHS, BATCH, RATES, REPAIRS = 15_000, 3_000, 50, 20, 20, 128, (1e-2, 3e-2), 50
 RIVALS = {"dot": dot_weights, "neg_dist": negative_distance_weights, "inv_dist": inverse_softmax_weights}
 ARMS = ("idw", *RIVALS)
 
