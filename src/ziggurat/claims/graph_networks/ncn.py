@@ -38,6 +38,11 @@ notes = Notes(
     origin="10, 3 and -0.5 points are the specification's; the drawn graph has half of the nodes and epochs of its trial.",
     easy="The common-neighbour term: it contains the classical heuristics.",
     hard="The completion: its probabilities depend on an offset that presumes well calibrated logits.",
+    why=(
+        "data too easy",
+        "Among co-authors the number of common neighbours finds 96 % of the links, and so does a trained autoencoder: there is "
+        "no room for 3 points. NCN is there sooner: after 3 epochs it is far ahead (support), as on the drawn graph at the end.",
+    ),
 )
 
 
@@ -113,3 +118,11 @@ def measure(run: Run) -> Finding:
         ),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """HR@50 in per cent on the co-authors after 3 epochs, seed 100."""
+    x, edges, nodes = coauthorship(run)
+    assert x is not None
+    split = split_links(edges, nodes, 0.1, 0.2, 100)
+    return {f"{arm}_3_epochs": 100 * trained(arm, x, split, 3, 100) for arm in run.progress(("gae", "ncn"), "arms")}
