@@ -7,6 +7,8 @@ Tint: Fashion-MNIST at 14 × 14 pixels (6,000 to train on, 2,000 for validation,
 are easily confused are in different halves, and while training 85 % of each half have its colour; on the validation and test images
 colours are drawn by lot. Concepts: the ten classes, and the colour. Disparity is the difference of how often the two colours are put
 into the first half; the probe is a logistic regression of the colour on the coordinates in the plane of the classes, by halves of the test.
+Z = 10, the least that holds both planes: at Z = 32, where any two are nearly orthogonal, a pilot saw hardly a difference (disparity 0.289
+and 0.345, probe 0.777 and 0.813).
 Adult: the 16,281 rows (half to train on, a quarter for validation and for the test), income and sex, Z = 2 and no decoder, as in the
 official run. Hierarchy: the same images in grey, in 2, 6 and 10 classes; edges by which the spanning tree differs from the taxonomy, and
 the mean number of edges between the predicted and the true class of errors. In a trial before the pilot the distances of w_pd and w_fd were
