@@ -132,8 +132,8 @@ class SimilarityVisualizer:
     def residual(self, a: Float[Tensor, "B C H W"], b: Float[Tensor, "B C h w"]) -> Float[Tensor, " B"]:
         """The network's own cosine minus the sum of the maps: 0 where the split is exact."""
         with evaluating(self.network):
-            own = [self._embedding(x) for x in (a, b)]
-        return cosine_similarity(*own) - self(a, b).score
+            own = cosine_similarity(self._embedding(a), self._embedding(b))
+        return own - self(a, b).score
 
     def _features(self, x: Tensor) -> Tensor:
         network: Any = self.network

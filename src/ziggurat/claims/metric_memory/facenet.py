@@ -8,9 +8,9 @@ identities, on as many images, whose 128-dimensional layer in front of the class
 FAR = 1 % on the characters held out. Every embedding is brought to length one.
 
 Harmonic: the old network is half as wide, the new one is the semi-hard arm; both were trained on their own. Then the new one is trained
-against the old for twice as many batches, its embedding layer first, at the better of two rates on the characters held out. (With as many
-batches at a rate of 0.01 it came to 0.63 of the same version on seed 100: too short.) Recall of the nearest of ten drawings of each
-unseen character in the old network's gallery; the same version is the old network in its own gallery.
+against the old for twice as many batches, its embedding layer first, at the better of two rates on the characters held out. Recall of the
+nearest of ten drawings of each unseen character in the old network's gallery; the same version is the old network in its own gallery. On
+seed 100, 150 batches came to 0.63 of the same version at a rate of 0.01 and to 0.47 at 0.03, and 300 at 0.03 to 0.56.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from ziggurat.nn.learner import Learner
 
 STEPS, HARMONIC_STEPS, BATCH, WIDTH, DIM, PAIRS, FAR = 150, 300, 128, 16, 128, 20_000, 1e-2
 MINERS = {"semi_hard": semi_hard_triplets, "random": random_triplets, "hardest": hardest_triplets}
-TRIPLET_RATES, CLASSIFIER_RATES, HARMONIC_RATES = (0.003, 0.01, 0.03), (3e-3, 1e-2, 3e-2), (0.03, 0.1)
+TRIPLET_RATES, CLASSIFIER_RATES, HARMONIC_RATES = (0.003, 0.01, 0.03), (3e-3, 1e-2, 3e-2), (0.003, 0.01)
 
 published = {
     6: "LFW 98.87 % (centre crop), 99.63 % (aligned); YouTube Faces 95.12 %; NN1 140M, NN2 7.5M parameters, 1.6 GFLOPS each",
@@ -163,13 +163,13 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     train(old, first, seed)
     new = chosen["semi_hard"]
     before, gallery = unit(new, test), unit(old, test)
-    found = []
+    versions = []
     for rate in HARMONIC_RATES:
         torch.manual_seed(seed)
         harmonic = HarmonicFaceNet(deepcopy(new.network), old, lr=rate)
         train(harmonic, first, seed, HARMONIC_STEPS)
-        found.append((recall(unit(harmonic, held), unit(old, held), held), rate, harmonic))
-    _, values["harmonic_rate"], harmonic = best_on_validation(found)
+        versions.append((recall(unit(harmonic, held), unit(old, held), held), rate, harmonic))
+    _, values["harmonic_rate"], harmonic = best_on_validation(versions)
     after = unit(harmonic, test)
     return values | {
         "recall_old_in_old": recall(gallery, gallery, test),

@@ -85,7 +85,8 @@ def places(photographs: Sequence[Tensor], each: int, seed: int) -> Images:
     """`each` places of every photograph, `VIEWS` images of each place."""
     rng, windows, side = np.random.default_rng(seed), [], WINDOW + 2 * MARGIN
     for photo in photographs:
-        for top, left in corners(*photo.shape[1:], each, rng):
+        height, width = photo.shape[1:]
+        for top, left in corners(height, width, each, rng):
             windows.append(photo[:, top - MARGIN :, left - MARGIN :][:, :side, :side])
     labels = torch.arange(len(windows)).repeat_interleave(VIEWS)
     return Images(views(torch.stack(windows), seed), labels, tuple(map(str, range(len(windows)))), "places")

@@ -1,15 +1,18 @@
 """Similarity maps: the cosine of two images splits exactly over positions, and the parts point to what the two share.
 
-Measured on scenes of 64 × 64 pixels, Fashion-MNIST objects of 18 to 26 pixels on photographs a third as bright. A network of four
-convolutions (maps of 8 × 8), max pooling and a linear layer to 32 is trained by FaceNet's triplets on 2,000 scenes with one object; its
-rate is taken from two by the nearest neighbour on 400 others. Looked at: 400 pairs of scenes with two objects each, other objects and
-photographs, of which exactly one class is in both. A map points where its largest part is, enlarged to the image; both maps of a pair
-count. Arms: the same maps under the untrained network; Grad-CAM of the cosine by the last map; the centre of the image, and the share that
-the object's box has of it. Region search: whole scenes with one object are the index, the cells that one object's box touches in a scene
-with two are the query.
+Measured on scenes of 64 × 64 pixels, objects of 18 to 26 pixels and six kinds of Fashion-MNIST on photographs a third as bright. A
+network of four convolutions (maps of 8 × 8), max pooling and a linear layer to 32 is trained by FaceNet's triplets on 3,000 scenes with one
+object; its rate is taken from two by the nearest neighbour on 400 others. Looked at: 400 pairs of scenes with two objects each, other
+objects and photographs, of which exactly one class is in both. A map points where its largest part is, enlarged to the image; both maps of
+a pair count. Arms: the same maps under the untrained network; Grad-CAM of the cosine by the last map; the centre of the image, and the
+share that the object's box has of it. Region search: whole scenes with one object are the index, the cells that one object's box touches in
+a scene with two are the query.
 
-With full photographs the triplets taught nothing: the nearest neighbour was right in one of ten scenes, as by chance, after 400 steps and
-after cross-entropy, too. Average pooling came to 0.30 after 150 steps on the dimmed ones, max pooling to 0.61. Chosen on seed 100.
+Chosen on seed 100. With full photographs the triplets taught nothing: the nearest neighbour was right in one of ten scenes, as by chance,
+after 400 steps and after cross-entropy, too. On the dimmed ones average pooling came to 0.30 after 150 steps, max pooling to 0.61, and to
+no more than 0.64 after 600 steps on 4,000 scenes: four of the ten classes are garments that look alike at this size, so that what two
+scenes share is not settled. Six classes that differ came to 0.90. Pointing exceeded that of the untrained network by 7, 20 and 5 points in
+these three trials (ten classes, 250 and 600 steps; six classes, 400).
 """
 
 from __future__ import annotations
@@ -48,8 +51,9 @@ from ziggurat.nn.conv import ConvNormAct
 from ziggurat.nn.fitting import fit
 from ziggurat.nn.staged import Staged
 
-SIZE, SIDE, TRAIN, HELD, GALLERY, PAIRS = 64, (18, 26), 2_000, 400, 600, 400
-STEPS, SAMPLES, CLASSES, DIM, RATES, DIMMED = 250, 8, 10, 32, (0.02, 0.05), 3
+SIZE, SIDE, TRAIN, HELD, GALLERY, PAIRS = 64, (18, 26), 3_000, 400, 600, 400
+STEPS, SAMPLES, DIM, RATES, DIMMED = 400, 8, 32, (0.02, 0.05), 3
+KINDS = (1, 2, 3, 5, 8, 9)  # trousers, pullover, dress, sandal, bag, boot
 POOL: Pool = "max"
 
 published: dict[int, str] = {}
@@ -91,6 +95,11 @@ class Pairs(NamedTuple):
     shared: Float[Tensor, "2 N 4"]
     other: Float[Tensor, "2 N 4"]
     classes: Int64[Tensor, " N"]
+
+
+def kinds(data: Images) -> Images:
+    """Objects of the classes that are told apart at this size."""
+    return data.subset(torch.isin(data.labels, torch.tensor(KINDS)))
 
 
 def pairs(glyphs: Images, photographs: tuple[Tensor, ...], seed: int) -> Pairs:
@@ -190,7 +199,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     photographs = tuple(photo // DIMMED for photo in run.data("photographs"))
     new, seen = photographs[:100], photographs[100:]
     drawn = partial(one_object, size=(SIZE, SIZE), edges=SIDE)
-    glyphs, others = run.data("fashion_mnist", "train"), run.data("fashion_mnist", "test")
+    glyphs, others = (kinds(run.data("fashion_mnist", split)) for split in ("train", "test"))
     train = drawn(glyphs, seen, count=TRAIN, seed=derive(seed, "train"))
     held = drawn(glyphs, seen, count=HELD, seed=derive(seed, "held"))
     gallery = drawn(others, new, count=GALLERY, seed=derive(seed, "gallery"))
@@ -199,7 +208,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     for rate in run.progress(RATES, "rates"):
         torch.manual_seed(seed)
         learner = FaceNet(Encoder(), DIM, SAMPLES, lr=rate)
-        fit(learner, feed(train, learner.feed, CLASSES * SAMPLES, seed), steps=STEPS, seed=seed)
+        fit(learner, feed(train, learner.feed, len(KINDS) * SAMPLES, seed), steps=STEPS, seed=seed)
         z = encode(learner, train), encode(learner, held)
         found.append((precision_at(nearest_labels(z[1], z[0], train.labels, 1), held.labels, 1), rate, learner))
     valid, rate, learner = best_on_validation(found)

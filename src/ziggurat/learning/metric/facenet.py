@@ -13,6 +13,7 @@ F. Schroff, D. Kalenichenko, J. Philbin, FaceNet: A Unified Embedding for Face R
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int8, Int64
@@ -203,8 +204,9 @@ class FaceNet(Learner):
         if not hasattr(network, "num_features"):
             raise ValueError(f"{type(network).__name__} does not say num_features, the width of what it gives.")
         if hasattr(network, "reset_classifier"):
-            network.reset_classifier(0)
-        self.embedding = nn.Linear(int(network.num_features), dim)
+            network.reset_classifier(0)  # type: ignore[operator]
+        width: Any = network.num_features
+        self.embedding = nn.Linear(width, dim)
         self.samples, self.miner, self.loss = samples, miner, TripletLoss(margin)
 
     @property

@@ -75,6 +75,9 @@ class GlobalProxySampler(nn.Module):
         dim: width of a proxy.
     """
 
+    memory: Tensor
+    index: Tensor
+
     def __init__(self, places: int, dim: int = 128) -> None:
         super().__init__()
         if places < 1:
@@ -167,7 +170,7 @@ class PlaceDescriptor(Learner):
         super().__init__(network, lr)
         if not hasattr(network, "forward_features"):
             raise ValueError(f"{type(network).__name__} has no maps to pool; give a Staged network of images.")
-        network.reset_classifier(0)
+        network.reset_classifier(0)  # type: ignore[operator]
         self.samples, self.epsilon, self.pool = samples, epsilon, GeM()
         self.kept = 0.0
         """Share of the pairs of the last batch that the miner kept."""
@@ -217,7 +220,8 @@ class GPM(PlaceDescriptor):
         lr: float | None = None,
     ) -> None:
         super().__init__(network, samples, epsilon, lr)
-        self.branch = ProxyHead(network.channels[-1], dim)  # type: ignore[index]
+        channels: Any = network.channels
+        self.branch = ProxyHead(channels[-1], dim)
         self.sampler = GlobalProxySampler(places, dim)
         self._seen: tuple[Tensor, Tensor] | None = None
 
