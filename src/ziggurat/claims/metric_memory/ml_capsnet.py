@@ -1,13 +1,13 @@
 """ML-CapsNet: a capsule layer for each level and a loss that goes from coarse to fine beat one flat capsule network at all levels.
 
-Measured on Fashion-MNIST with 2, 6 and 10 classes (3,000 training images, 1,000 that choose, 4,000 of the test). Arms: ML-CapsNet;
-ML-CapsNet with constant weights of the levels; CapsNet, the same with the finest level only, whose prediction gives the coarse ones; a
-branch CNN with a head for each level and about as many parameters. 4 epochs of 64 images, Adam; each takes its rate from {1e-3, 3e-3} by
-its accuracy on validation images, averaged over the levels. CapsNet is consistent by construction, so that consistency, the share of
-images whose predictions lie on one way, is compared between the two ML-CapsNets only.
+Measured on Fashion-MNIST with 2, 6 and 10 classes (12,000 training images, 4,000 of the test). Arms: ML-CapsNet; ML-CapsNet with constant
+weights of the levels; CapsNet, the same with the finest level only, whose prediction gives the coarse ones; a branch CNN with a head for
+each level and about as many parameters. 4 epochs of 64 images, Adam at 3e-3. CapsNet is consistent by construction, so that consistency,
+the share of images whose predictions lie on one way, is compared between the two ML-CapsNets only.
 
-Changed from the specification: 3,000 training images instead of 12,000, a first convolution of 32 channels instead of 64 and a smaller
-decoder, because four arms at two rates have to fit into minutes.
+Changed from the specification: a first convolution of 32 channels instead of 64 and a smaller decoder. The rate was the better of 1e-3 and
+3e-3 for each of the three capsule networks on 1,000 validation images of seed 100. With 3,000 images all of them were still far from
+trained there, and the flat one, whose whole loss is on the finest level, was 2 and 5 points ahead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.batch import Batch
@@ -34,15 +33,14 @@ from ziggurat.nn.fitting import fit
 from ziggurat.nn.learner import Learner
 from ziggurat.nn.profile import count_parameters
 
-EPOCHS, BATCH, RATES = 4, 64, (1e-3, 3e-3)
-TRAIN, VALID, TEST = 3_000, 1_000, 4_000
+EPOCHS, BATCH, RATE, TRAIN, TEST = 4, 64, 3e-3, 12_000, 4_000
 WIDTH, TYPES, DECODER = 32, 8, (128, 256)
 ARMS = ("adaptive", "constant", "capsnet", "branch_cnn")
 
 published: dict[int, str] = {}
 notes = Notes(
-    scope="3,000 images of one of the paper's six sets, small capsules, 4 epochs.",
-    methodology="Same images, epochs and optimiser for all arms, the rate of each chosen on the same validation images.",
+    scope="12,000 images of one of the paper's six sets, small capsules, 4 epochs.",
+    methodology="Same images, epochs, optimiser and rate for all arms.",
     origin="0.3, −0.3, −0.1 and 0.5 points are the specification's.",
     easy="A level is one more capsule layer on the same primary capsules.",
     hard="The paper's formula for the weights of the levels could not be read; ours starts with 1 / |K| and follows what is still wrong.",
@@ -88,12 +86,9 @@ class Branches(Learner):
         return {f"level{n}": term / len(terms) for n, term in enumerate(terms)}
 
 
-def data(run: Run, seed: int) -> tuple[Images, Images, Images]:
-    """To train on, to choose by, to test."""
-    whole, test = run.data("fashion_mnist", "train"), run.data("fashion_mnist", "test")
-    both = whole.subset(stratified(whole.labels, (TRAIN + VALID) / len(whole), seed)[1])
-    keep, held = stratified(both.labels, VALID / len(both), seed)
-    return both.subset(keep), both.subset(held), test.subset(stratified(test.labels, TEST / len(test), seed)[1])
+def part(images: Images, count: int, seed: int) -> Images:
+    """Some of the images, with equal shares of all classes."""
+    return images.subset(stratified(images.labels, count / len(images), seed)[1])
 
 
 def tree_of(levels: Tensor) -> LabelTree:
@@ -119,30 +114,26 @@ def accuracies(said: list[Tensor], labels: Tensor, levels: Tensor) -> list[float
     return [float((p == levels[labels, n]).float().mean()) for n, p in enumerate(said)]
 
 
-def make(arm: str, rate: float, levels: Tensor) -> Learner:
+def make(arm: str, levels: Tensor) -> Learner:
     """The learner of an arm."""
     sizes = tuple(int(column.max()) + 1 for column in levels.T)
     if arm == "branch_cnn":
-        return Branches(BranchCNN(sizes), levels, rate)
+        return Branches(BranchCNN(sizes), levels, RATE)
     used = levels[:, -1:] if arm == "capsnet" else levels
     network = MLCapsNet(sizes[-used.shape[1] :], width=WIDTH, types=TYPES)
-    return MLCapsNetLearner(network, used, adaptive=arm == "adaptive", decoder=DECODER, lr=rate)
+    return MLCapsNetLearner(network, used, adaptive=arm == "adaptive", decoder=DECODER, lr=RATE)
 
 
 def one_seed(run: Run, seed: int) -> dict[str, float]:
-    """Accuracies, consistency and hierarchical F1 of every arm, each at the rate that validation chose."""
-    train, valid, test = data(run, seed)
+    """Accuracies, consistency and hierarchical F1 of every arm."""
+    train, test = (part(run.data("fashion_mnist", name), n, seed) for name, n in (("train", TRAIN), ("test", TEST)))
     levels = numbered([FASHION_MNIST[name] for name in train.classes])
     tree, values = tree_of(levels), dict[str, float]()
     parents = [torch.zeros(6, dtype=torch.int64).scatter(0, levels[:, 1], levels[:, 0]), levels[:, 1]]
     for arm in run.progress(ARMS, "arms"):
-        found = []
-        for rate in RATES:
-            torch.manual_seed(seed)
-            learner = make(arm, rate, levels)
-            fit(learner, feed(train, learner.feed, BATCH, seed), epochs=EPOCHS, seed=seed)
-            found.append((sum(accuracies(predictions(learner, valid, levels), valid.labels, levels)), learner))
-        learner = best_on_validation(found)[1]
+        torch.manual_seed(seed)
+        learner = make(arm, levels)
+        fit(learner, feed(train, learner.feed, BATCH, seed), epochs=EPOCHS, seed=seed)
         said = predictions(learner, test, levels)
         each = accuracies(said, test.labels, levels)
         values |= {f"{arm}_level{n}": value for n, value in enumerate(each)}

@@ -1,17 +1,18 @@
 """ProtoPNet: scoring images only by resemblance to patches of training images costs little accuracy, and the reasons can be shown.
 
 Measured on scenes of 64 × 64 pixels: one Fashion-MNIST object of 32 to 56 pixels anywhere on a photograph of a sixth of its brightness
-(3,000 to train on, 500 for validation, 1,000 for the test with other objects and photographs). A backbone of four 3×3 convolutions, stride
-8 in all, is first trained for 6 epochs as a plain classifier, in place of the paper's ImageNet weights. From there the black box (global
-average pooling and a linear layer) goes on for 12 epochs, and so do ProtoPNet (4 prototypes a class of 64 channels, two rounds of 6 epochs,
-push and last layer, the backbone fixed in half of the first round) and ProtoPNet without the two distances in its loss. Each takes its
-backbone's rate from two by validation. Locality: share of test images in which the strongest activation of a prototype of the true class
-lies inside the object's box (chance: the mean area of the boxes). Purity: share of the 10 nearest training images of each prototype that
-are of its class. «Without push» is the accuracy before the last push.
+(3,000 to train on, 1,000 for the test with other objects and photographs). A backbone of four 3×3 convolutions, stride 8 in all, is first
+trained for 6 epochs as a plain classifier, in place of the paper's ImageNet weights. From there the black box (global average pooling and
+a linear layer) goes on for 20 epochs, and so do ProtoPNet (4 prototypes a class of 64 channels, two rounds of 10 epochs, push and last
+layer, the backbone fixed in half of the first round; before the last layer of the second round, prototypes are taken out that stand for no
+class) and ProtoPNet without the two distances in its loss; the backbone's rate is 1e-3 for all. Locality: share of test images in which the
+strongest activation of a prototype of the true class lies inside the object's box (chance: the mean area of the boxes). Purity: share of
+the 10 nearest training images of each prototype that are of its class. «Without push» is the accuracy before the last push.
 
-A pilot at the specification's 10 prototypes a class, a third of the brightness and 8 epochs was too short and too hard to tell: black box
+Chosen on seed 100. At the specification's 10 prototypes a class, a third of the brightness and 8 epochs nothing could be told: black box
 0.684, ProtoPNet 0.656, locality 0.33 where chance is 0.28, purity 0.47. With 300 images a class ten prototypes of one small object are more
-than it has parts; those without a part are pushed onto the background.
+than it has parts; those without a part are pushed onto the background. Four prototypes, 12 epochs and a sixth of the brightness came to a
+locality of 0.47 and 0.61 without and with taking out, 20 epochs to 0.52 and 0.73.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.boxes import box_area
@@ -35,6 +35,7 @@ from ziggurat.learning.supervised import Supervised
 from ziggurat.memory.prototypes.protopnet import ProtoPNet
 from ziggurat.memory.prototypes.protopnet_training import (
     ProtoPNetLearner,
+    prune,
     purity,
     push,
     train_last_layer,
@@ -45,9 +46,9 @@ from ziggurat.nn.conv import ConvNormAct, init_relu_network
 from ziggurat.nn.fitting import fit
 from ziggurat.nn.staged import Classifier, Staged
 
-SIZE, SIDES, DIM, TRAIN, VALID, TEST = 64, (32, 56), 1 / 6, 3_000, 500, 1_000
-BATCH, FIRST, EPOCHS, LAST_EPOCHS, PER_CLASS, WIDTH = 64, 6, 6, 20, 4, 64
-BLACK_BOX_RATES, BACKBONE_RATES, NEW_RATE, LAST_RATE = (1e-3, 3e-3), (3e-4, 1e-3), 3e-3, 1e-3
+SIZE, SIDES, DIM, TRAIN, TEST = 64, (32, 56), 1 / 6, 3_000, 1_000
+BATCH, FIRST, EPOCHS, LAST_EPOCHS, PER_CLASS, WIDTH = 64, 6, 10, 20, 4, 64
+RATE, NEW_RATE, LAST_RATE = 1e-3, 3e-3, 1e-3
 ARMS = {"protopnet": (0.8, 0.08), "plain": (0.0, 0.0)}
 
 published = {
@@ -56,7 +57,7 @@ published = {
 }
 notes = Notes(
     scope="Drawn scenes of ten classes and a backbone of four convolutions; the paper takes ImageNet networks on CUB-200-2011 and Cars.",
-    methodology="One start, equal images and epochs for every arm; the backbone's rate chosen on the same validation images.",
+    methodology="One start, equal images and epochs for every arm; one rate of the backbone.",
     origin="4 and 5 points, 75 % and 80 % are the specification's; the accuracies beside ours are the paper's table 1.",
     easy="The network is the backbone and one convolution.",
     hard="Accuracy before a push says nothing: the prototypes are real patches only after it.",
@@ -99,48 +100,36 @@ def locality(network: ProtoPNet, x: Tensor, labels: Tensor, boxes: Tensor) -> fl
 def one_seed(run: Run, seed: int) -> dict[str, float]:
     """Accuracies of every arm, and what the prototypes show."""
     photographs = [(p * DIM).byte() for p in run.data("photographs")]
-    both, _ = draw(run.data("fashion_mnist", "train"), photographs[::2], TRAIN + VALID, derive(seed, "train"))
-    train, valid = both.subset(slice(0, TRAIN)), both.subset(slice(TRAIN, None))
+    train, _ = draw(run.data("fashion_mnist", "train"), photographs[::2], TRAIN, derive(seed, "train"))
     test, boxes = draw(run.data("fashion_mnist", "test"), photographs[1::2], TEST, derive(seed, "test"))
     stats = channel_stats(train)
     batches = Loader(train, Labelled(), BATCH, seed, stats)
     torch.manual_seed(seed)
     start = Supervised(Convolutions(10), 3e-3)
     fit(start, batches, epochs=FIRST, seed=seed)
-
-    found = []
-    for rate in BLACK_BOX_RATES:
-        plain = Supervised(copy.deepcopy(start.network), rate)
-        fit(plain, batches, epochs=2 * EPOCHS, seed=seed)
-        found.append((accuracy(plain, valid, stats), accuracy(plain, test, stats)))
+    black_box = Supervised(copy.deepcopy(start.network), RATE)
+    fit(black_box, batches, epochs=2 * EPOCHS, seed=seed)
     values = {
         "start": accuracy(start, test, stats),
-        "black_box": best_on_validation(found)[1],
+        "black_box": accuracy(black_box, test, stats),
         "chance": float(box_area(boxes).mean()) / SIZE**2,
     }
     x = (test.inputs(slice(None)) - stats[0].view(-1, 1, 1)) / stats[1].view(-1, 1, 1)
     for arm, (cluster, separation) in run.progress(ARMS.items(), "arms"):
-        chosen = []
-        for rate in BACKBONE_RATES:
-            torch.manual_seed(seed)
-            network = ProtoPNet(start.network, 10, PER_CLASS, WIDTH)  # type: ignore[arg-type]
-            learner = ProtoPNetLearner(network, cluster, separation, 0.5, rate, NEW_RATE)
-            train_protopnet(learner, batches, batches, 1, EPOCHS, LAST_EPOCHS, LAST_RATE, seed)
-            fit(learner, batches, epochs=EPOCHS, seed=derive(seed, "second round"))
-            before = accuracy(learner, test, stats)
-            push(network, batches)
-            pushed = accuracy(learner, test, stats)
-            train_last_layer(network, batches, LAST_EPOCHS, lr=LAST_RATE, seed=seed)
-            network.eval()
-            shown = {
-                "before_push": before,
-                "after_push": pushed,
-                "final": accuracy(learner, test, stats),
-                "locality": locality(network, x, test.labels, boxes),
-                "purity": float(purity(network, batches).mean()),
-            }
-            chosen.append((accuracy(learner, valid, stats), shown))
-        values |= {f"{arm}_{name}": value for name, value in best_on_validation(chosen)[1].items()}
+        torch.manual_seed(seed)
+        network = ProtoPNet(start.network, 10, PER_CLASS, WIDTH)  # type: ignore[arg-type]
+        learner = ProtoPNetLearner(network, cluster, separation, 0.5, RATE, NEW_RATE)
+        train_protopnet(learner, batches, batches, 1, EPOCHS, LAST_EPOCHS, LAST_RATE, seed)
+        fit(learner, batches, epochs=EPOCHS, seed=derive(seed, "second round"))
+        values[f"{arm}_before_push"] = accuracy(learner, test, stats)
+        push(network, batches)
+        values[f"{arm}_after_push"] = accuracy(learner, test, stats)
+        values[f"{arm}_taken_out"] = prune(network, batches)
+        train_last_layer(network, batches, LAST_EPOCHS, lr=LAST_RATE, seed=seed)
+        network.eval()
+        values[f"{arm}_final"] = accuracy(learner, test, stats)
+        values[f"{arm}_locality"] = locality(network, x, test.labels, boxes)
+        values[f"{arm}_purity"] = float(purity(network, batches).mean())
     return values
 
 
