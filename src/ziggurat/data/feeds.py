@@ -48,7 +48,7 @@ class TwoViews:
         return Views((x,), dataset.labels[index], index, views=(self.view(x), self.view(x)))
 
 
-class _ByClass:
+class ClassMembers:
     """Draws members of classes, vectorised: rows sorted by class, and where each class begins."""
 
     def __init__(self, labels: Tensor) -> None:
@@ -76,7 +76,7 @@ class TripletFeed:
     order = Labelled.order
 
     def batch(self, dataset: Any, index: Tensor, generator: torch.Generator) -> Triplets:
-        members = _ByClass(dataset.labels)
+        members = ClassMembers(dataset.labels)
         if len(members.present) < 2:
             raise ValueError(f"{dataset.name} has one class; triplets need a second one for their negatives.")
         own = dataset.labels[index]
@@ -113,7 +113,7 @@ class PerClass:
             raise ValueError(
                 f"a batch of {batch_size} cannot hold {self.samples} samples of each class; give a multiple."
             )
-        members = _ByClass(dataset.labels)
+        members = ClassMembers(dataset.labels)
         many = batch_size // self.samples
         if len(members.present) < many:
             raise ValueError(

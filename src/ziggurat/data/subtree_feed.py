@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ziggurat.data.feeds import PerClass, _ByClass
+from ziggurat.data.feeds import ClassMembers, PerClass
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PerSubtree(PerClass):
     def order(
         self, dataset: Any, batch_size: int, generator: torch.Generator, order: Tensor | None
     ) -> Iterator[Tensor]:
-        members = _ByClass(dataset.labels)
+        members = ClassMembers(dataset.labels)
         if len(self.groups) < len(members.counts):
             raise ValueError(
                 f"{dataset.name} has classes up to {len(members.counts) - 1}, and {len(self.groups)} have a group; give one each."

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ziggurat.data.batch import Batch
-from ziggurat.data.feeds import PerClass, _ByClass
+from ziggurat.data.feeds import ClassMembers, PerClass
 from ziggurat.learning.metric.distances import cosine
 from ziggurat.learning.metric.miners import multi_similarity_pairs
 from ziggurat.nn.gem import GeM
@@ -136,7 +136,7 @@ class ProxyBatches(PerClass):
         self, dataset: Any, batch_size: int, generator: torch.Generator, order: Tensor | None
     ) -> Iterator[Tensor]:
         assert self.sampler is not None
-        members, many = _ByClass(dataset.labels), batch_size // self.samples
+        members, many = ClassMembers(dataset.labels), batch_size // self.samples
         if batch_size % self.samples or not many:
             raise ValueError(
                 f"a batch of {batch_size} cannot hold {self.samples} images of each place; give a multiple."
