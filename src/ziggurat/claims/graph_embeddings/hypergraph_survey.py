@@ -19,12 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.batch import GraphBatch
 from ziggurat.data.feeds import GraphLoader
 from ziggurat.data.graphs.holding_out import hold_out
 from ziggurat.data.graphs.hypergraph_generators import unanimous_groups
+from ziggurat.data.seeds import generator
 from ziggurat.data.transforms import row_normalize
 from ziggurat.graphs.hypergraphs.network import CONVOLUTIONS, HypergraphNetwork
 from ziggurat.learning.supervised import Supervised
@@ -46,6 +48,11 @@ notes = Notes(
     origin="5, 3 and 0.5 points are the specification's.",
     easy="The three convolutions that keep hyperedges apart see unanimity.",
     hard="Equal parameters: the convolutions have between one and thirteen square matrices, so their widths differ by a factor of three.",
+    why=(
+        "data too easy",
+        "Cora's co-authors share their subject, which an average over cliques says with the fewest weights; 5 % of the nodes are labelled, "
+        "so that weights are what is short. With half of the nodes labelled (support) what keeps hyperedges apart is as good or better.",
+    ),
 )
 
 
@@ -122,10 +129,10 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
                 one = network(arm, graph.x.shape[1], int(graph.y.max()) + 1, dropout, BUDGETS[name])
                 size[arm] = count_parameters(one)
                 tries.append(trained(one, graph, rate, seed, metric))
-            found[arm] = max(tries, key=lambda pair: pair[0])
+            found[arm] = best_on_validation(tries)
         values |= {f"{name}_{arm}": pair[1] for arm, pair in found.items()}
         for group, arms in (("kept", KEPT), ("reduced", CLIQUES)):
-            values[f"{name}_{group}"] = max((found[arm] for arm in arms), key=lambda pair: pair[0])[1]
+            values[f"{name}_{group}"] = best_on_validation(found[arm] for arm in arms)[1]
         values[f"{name}_budget_gap"] = max(abs(count / BUDGETS[name] - 1) for count in size.values())
     return values
 
@@ -149,3 +156,21 @@ def measure(run: Run) -> Finding:
         ),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Test accuracy of every convolution on Cora's co-authorship with half of the nodes to learn from, seed 100."""
+    graph = documents(run, 100)
+    order = (~graph.val_mask).nonzero().flatten()
+    order = order[torch.randperm(len(order), generator=generator(100, "half"))]
+    for name, rows in (("train_mask", order[: len(graph.y) // 2]), ("test_mask", order[len(graph.y) // 2 :])):
+        graph[name] = torch.zeros(len(graph.y), dtype=torch.bool).index_fill(0, rows, True)
+    found = {}
+    for arm in run.progress((*KEPT, *CLIQUES), "arms"):
+        tries = []
+        for rate in RATES:
+            torch.manual_seed(100)
+            one = network(arm, graph.x.shape[1], int(graph.y.max()) + 1, 0.5, BUDGETS["cora"])
+            tries.append(trained(one, graph, rate, 100, plain))
+        found[arm] = best_on_validation(tries)[1]
+    return found

@@ -45,6 +45,11 @@ notes = Notes(
     origin="95, 60, 0.97 and the two orders are the specification's; paper and entry give no number for these data.",
     easy="The pairs: a non-backtracking walk is home after n steps or it is not.",
     hard="Hiding: a value must be unknown as simplex, as face and as coface at once, or the network reads its target.",
+    why=(
+        "data too easy",
+        "How often three pupils meet follows from how often the simplices around them do: what two rounds of messages bring is what a walk "
+        "brings, its order tells nothing more. Twice as many epochs lower both errors and leave their ratio (support).",
+    ),
 )
 
 
