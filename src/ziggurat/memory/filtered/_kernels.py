@@ -6,7 +6,7 @@ import numba
 import numpy as np
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(cache=True, fastmath=True)  # inlined by numba it would lose fastmath, and with it its vector instructions
 @typing.no_type_check
 def apart(a, b):
     """Squared Euclidean distance."""
@@ -49,45 +49,53 @@ def sink(keys, nodes, size, key, node):
     keys[at], nodes[at] = key, node
 
 
+@numba.njit(cache=True, inline="always")
+@typing.no_type_check
+def insert(keys, nodes, size, key, node):
+    """Puts an entry into a list of `size` entries sorted by key, whose last one falls out where the arrays are full; returns its place."""
+    at = min(size, len(keys) - 1)
+    while at > 0 and keys[at - 1] > key:
+        keys[at], nodes[at] = keys[at - 1], nodes[at - 1]
+        at -= 1
+    keys[at], nodes[at] = key, node
+    return at
+
+
 @numba.njit(cache=True)
 @typing.no_type_check
-def beam_search(vectors, neighbours, start, query, beam, seen, stamp, open_keys, open_nodes, keys, nodes, trail, gone):
-    """Walks from the start to the query, always on from the nearest node not yet expanded, while it is among the `beam` nearest met.
+def beam_search(vectors, neighbours, start, query, seen, stamp, keys, nodes, near, gaps, trail, gone):
+    """Walks from the start to the query, always on from the nearest node not yet expanded among the nearest met.
 
-    `open_…` (n,) is the heap of nodes to expand, `keys` and `nodes` (beam,) that of the nearest met, the farthest on top and keys
-    negative. `seen` (n,) holds `stamp` for the nodes met in this search. Expanded nodes and their distances are written to `trail` and
-    `gone` as far as these are long. Returns the sizes of the nearest and of the trail, and how many distances were computed.
+    `keys` and `nodes` are as long as the beam and hold the nearest met, sorted; −1 − i stands for a node i that was expanded. `seen` (n,)
+    holds `stamp` for the nodes met in this search. Expanded nodes and their distances are written to `trail` and `gone` as far as these
+    are long. Returns the sizes of the nearest and of the trail, and how many distances were computed.
     """
-    away = apart(vectors[start], query)
-    open_keys[0], open_nodes[0], keys[0], nodes[0] = away, start, -away, start
+    keys[0], nodes[0] = apart(vectors[start], query), start
     seen[start] = stamp
-    waiting, size, computed, walked = 1, 1, 1, 0
-    while waiting > 0:
-        away, node = open_keys[0], open_nodes[0]
-        if size == beam and away > -keys[0]:
-            break
-        waiting -= 1
-        sink(open_keys, open_nodes, waiting, open_keys[waiting], open_nodes[waiting])
+    size, computed, walked, at = 1, 1, 0, 0
+    while at < size:
+        node = nodes[at]
+        if node < 0:
+            at += 1
+            continue
+        nodes[at] = -1 - node
         if walked < len(trail):
-            trail[walked], gone[walked] = node, away
+            trail[walked], gone[walked] = node, keys[at]
             walked += 1
+        new = 0
         for other in neighbours[node]:
             if other < 0:
                 break
-            if seen[other] == stamp:
-                continue
-            seen[other] = stamp
-            away = apart(vectors[other], query)
-            computed += 1
-            if size < beam:
-                push(keys, nodes, size, -away, other)
-                size += 1
-            elif away < -keys[0]:
-                sink(keys, nodes, size, -away, other)
-            else:
-                continue
-            push(open_keys, open_nodes, waiting, away, other)
-            waiting += 1
+            if seen[other] != stamp:
+                seen[other], near[new] = stamp, other
+                new += 1
+        for i in range(new):  # a loop of its own: nothing in it waits for the distance before
+            gaps[i] = apart(vectors[near[i]], query)
+        computed += new
+        for i in range(new):
+            if size < len(keys) or gaps[i] < keys[size - 1]:
+                at = min(at, insert(keys, nodes, size, gaps[i], near[i]))
+                size = min(size + 1, len(keys))
     return size, walked, computed
 
 
@@ -119,7 +127,6 @@ def build(vectors, order, degree, beam, alpha, start):
     n = len(vectors)
     neighbours = np.full((n, degree), -1, np.int32)
     count, seen = np.zeros(n, np.int64), np.zeros(n, np.int32)
-    open_keys, open_nodes = np.empty(n, np.float32), np.empty(n, np.int32)
     keys, nodes = np.empty(beam, np.float32), np.empty(beam, np.int32)
     trail, gone = np.empty(n, np.int32), np.empty(n, np.float32)
     kept, near, gaps = np.empty(degree, np.int32), np.empty(degree + 1, np.int32), np.empty(degree + 1, np.float32)
@@ -128,9 +135,8 @@ def build(vectors, order, degree, beam, alpha, start):
         if node == start:
             continue
         _, walked, _ = beam_search(
-            vectors, neighbours, start, vectors[node], beam, seen, step + 1,
-            open_keys, open_nodes, keys, nodes, trail, gone,
-        )  # fmt: skip
+            vectors, neighbours, start, vectors[node], seen, step + 1, keys, nodes, near, gaps, trail, gone
+        )
         own = prune(vectors, node, trail, gone, walked, degree, alpha, kept)
         neighbours[node, :own], count[node] = kept[:own], own
         for other in neighbours[node, :own].copy():
@@ -152,17 +158,15 @@ def search_graph(vectors, neighbours, start, queries, k, beam):
     """The k nearest nodes that a beam search for each query ends with: rows (m, k), padded with −1 and ∞, and distances computed (m,)."""
     m, n = len(queries), len(vectors)
     rows, away, computed = np.full((m, k), -1, np.int64), np.full((m, k), np.inf, np.float32), np.zeros(m, np.int64)
-    seen, open_keys, open_nodes = np.zeros(n, np.int32), np.empty(n, np.float32), np.empty(n, np.int32)
-    keys, nodes = np.empty(beam, np.float32), np.empty(beam, np.int32)
+    seen, keys, nodes = np.zeros(n, np.int32), np.empty(beam, np.float32), np.empty(beam, np.int32)
+    near, gaps = np.empty(neighbours.shape[1], np.int32), np.empty(neighbours.shape[1], np.float32)
     trail, gone = np.empty(0, np.int32), np.empty(0, np.float32)
     for i in range(m):
         size, _, computed[i] = beam_search(
-            vectors, neighbours, start, queries[i], beam, seen, i + 1,
-            open_keys, open_nodes, keys, nodes, trail, gone,
-        )  # fmt: skip
-        order = np.argsort(-keys[:size])[:k]
-        for j in range(len(order)):
-            rows[i, j], away[i, j] = nodes[order[j]], -keys[order[j]]
+            vectors, neighbours, start, queries[i], seen, i + 1, keys, nodes, near, gaps, trail, gone
+        )
+        for j in range(min(size, k)):
+            rows[i, j], away[i, j] = -1 - nodes[j], keys[j]
     return rows, away, computed
 
 
