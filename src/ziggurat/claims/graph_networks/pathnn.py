@@ -50,9 +50,9 @@ notes = Notes(
     hard="The number of paths grows fast with their length, which keeps the networks on real graphs short.",
     why=(
         "recipe",
-        "What the paths tell apart does not depend on training and is told in full. Sums over 41 nodes and six layers without normalisation "
-        "are thousands, and at a rate of 0.003, chosen on other seeds, one start of three does not get going; at 0.001 it does "
-        "(support).",
+        "What the paths tell apart does not depend on training and is told in full. Sums over 41 nodes and six layers without "
+        "normalisation are thousands, and at a rate of 0.003, chosen on other seeds, one start of three does not get going; at 0.001 it "
+        "does (support).",
     ),
 )
 
