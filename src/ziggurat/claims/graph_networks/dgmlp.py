@@ -41,7 +41,7 @@ notes = Notes(
     hard="One label a class: accuracies vary by ten points with the draw, so the depths share each draw.",
     why=(
         "chance",
-        "The two open clauses ask for less than a point, and other starts on the same graph move these differences by more than that "
+        "The two open clauses ask for less than a point, and other starts on the same graph move these differences by about as much "
         "(support); eight seeds leave them on either side of the line. What is about depth itself is clear.",
     ),
 )
