@@ -1,90 +1,19 @@
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tests.memory.test_indexes import vectors
 from tests.typecheck import value_error
-from ziggurat.memory import ExactIndex, HNSWIndex, LanceStore, Memory, load_index
+from ziggurat.memory import LanceStore, Memory, open_store
 from ziggurat.memory.indexes import distances, unit
-from ziggurat.memory.votes import distance_weights, plurality_weights, rank_weights, softmax_weights, tally, winner
 
 
-def vectors(n, d=8, seed=0):
-    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
-
-
-@pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
-def test_exact_index_against_a_loop(metric):
-    x, q = vectors(50), vectors(5, seed=1)
-    index = ExactIndex(8, metric)
-    index.add(np.arange(50) + 7, x)
-    keys, apart = index.search(q, 4)
-    for i in range(5):
-
-        def d(v, i=i):
-            if metric == "l2":
-                return ((q[i] - v) ** 2).sum()
-            return 1 - (q[i] @ v / (np.linalg.norm(q[i]) * np.linalg.norm(v)) if metric == "cosine" else q[i] @ v)
-
-        away = [d(v) for v in x]
-        order = np.argsort(away)[:4]
-        assert keys[i].tolist() == (order + 7).tolist()
-        np.testing.assert_allclose(apart[i], np.array(away)[order], atol=1e-4)
-
-
-def test_exact_ties_go_by_key_and_k_is_cut():
-    index = ExactIndex(2, "l2")
-    index.add(np.array([9, 3, 5]), np.ones((3, 2), np.float32))
-    assert index.search(np.zeros((1, 2), np.float32), 2)[0].tolist() == [[3, 5]]
-    assert index.search(np.zeros((1, 2), np.float32), 9)[0].shape == (1, 3)
-    assert index.search(np.zeros((1, 2), np.float32), 9, allowed=np.array([5, 77]))[0].tolist() == [[5]]
-    assert index.search(np.zeros((0, 2), np.float32), 2)[0].shape == (0, 2)
-
-
-def test_hnsw_recall_and_exact_counts_under_filters():
-    x, q = vectors(20_000, 16), vectors(100, 16, seed=1)
-    exact, graph = ExactIndex(16), HNSWIndex(16)
-    for index in (exact, graph):
-        index.add(np.arange(20_000), x)
-
-    def recall(allowed=None):
-        want, got = exact.search(q, 10, allowed)[0], graph.search(q, 10, allowed)[0]
-        assert got.shape == want.shape
-        return np.mean([len(set(a) & set(b)) / 10 for a, b in zip(want, got, strict=True)])
-
-    assert recall() >= 0.95
-    assert recall(np.arange(0, 20_000, 3)) >= 0.95 and recall(np.arange(0, 20_000, 200)) == 1.0
-    gone = np.arange(0, 20_000, 2)
-    exact.remove(gone)
-    graph.remove(gone)
-    assert recall() >= 0.95 and (graph.search(q, 10)[0] % 2 == 1).all()
-
-
-@pytest.mark.parametrize("kind", [ExactIndex, HNSWIndex])
-def test_index_round_trip_and_damage(kind, tmp_path):
-    index = kind(8)
-    index.add(np.arange(30), vectors(30))
-    index.save(tmp_path / "i.npz", 5)
-    again, version = load_index(tmp_path / "i.npz")
-    assert version == 5 and type(again) is kind
-    assert np.array_equal(again.search(vectors(3, seed=2), 4)[0], index.search(vectors(3, seed=2), 4)[0])
-    (tmp_path / "i.npz").write_bytes((tmp_path / "i.npz").read_bytes()[:100])
-    with value_error("is damaged"):
-        load_index(tmp_path / "i.npz")
-
-
-def test_memory_search_filters_edits_and_reopens(tmp_path):
-    memory = Memory.open(tmp_path, 8)
+def test_search_filters_edits_and_reopening(place):
+    memory = Memory.open(place, 8)
     x = vectors(6)
     memory.add([1, "1", "b", "c", 5, 6], x, [{"label": w, "year": y} for w, y in zip("aabbcc", range(6), strict=True)])
     hits = memory.search(x[1], k=3)
@@ -96,22 +25,30 @@ def test_memory_search_filters_edits_and_reopens(tmp_path):
     assert {memory.search(x[5], 2).ids[0][0], memory.search(x[5], 2).ids[0][1]} == {1, 6}
     assert memory.remove(["b", "nobody"]) == 1 and len(memory) == 5
     assert memory.get([1, "b"])[1] is None and memory.get([1])[0]["metadata"] == {"label": "z"}
-    memory.save_index()
-    again = Memory.open(tmp_path)
+    if isinstance(memory.store, LanceStore):
+        memory.save_index()
+    else:
+        with value_error("lives in memory only"):
+            memory.save_index()
+    again = Memory.open(place)
     assert again.search(x[5], 3).ids == memory.search(x[5], 3).ids
     assert "<table>" in hits._repr_html_()
+    with value_error("exact or hnsw"):
+        Memory.open(place, index="fast")
 
 
-def test_equal_distances_are_ordered_by_id(tmp_path):
-    memory = Memory.open(tmp_path, 2)
+def test_equal_distances_are_ordered_by_id(place):
+    memory = Memory.open(place, 2)
     memory.add(["b", "a", "c"], np.ones((3, 2)))
     assert memory.search(np.ones(2), 3).ids == [["a", "b", "c"]]
 
 
-def test_a_second_handle_sees_changes(tmp_path):
-    one = Memory.open(tmp_path, 8)
+def test_a_second_handle_sees_changes(place):
+    with value_error("say the dimension"):
+        Memory.open(place)
+    one = Memory.open(place, 8)
     one.add([1, 2], vectors(2))
-    two = Memory.open(tmp_path)
+    two = Memory.open(place)
     assert len(two) == 2
     one.remove([1])
     assert two.search(vectors(1), 5).ids == [[2]]
@@ -119,39 +56,8 @@ def test_a_second_handle_sees_changes(tmp_path):
     assert sorted(one.search(vectors(1), 5).ids[0]) == [2, 3]
 
 
-def test_mistakes_are_named(tmp_path):
-    store = LanceStore(tmp_path / "s", 4)
-    store.add(["a"], np.ones((1, 4)))
-    cases = [
-        (lambda: store.add(["a"], np.ones((1, 4))), "use upsert"),
-        (lambda: store.add(["b", "b"], np.ones((2, 4))), "come twice"),
-        (lambda: store.add(["b"], np.ones((1, 3))), "3 numbers.*holds 4"),
-        (lambda: store.add(["b"], np.full((1, 4), np.nan)), "not finite"),
-        (lambda: store.add(["b", "c"], np.ones((1, 4))), "one row for each id"),
-        (lambda: store.add([1.5], np.ones((1, 4))), "a text or a whole number"),
-        (lambda: store.add(["b"], np.ones((1, 4)), [{"x": object()}]), "metadata may hold"),
-        (lambda: LanceStore(tmp_path / "s", 5), "vectors of 4 numbers, not 5"),
-        (lambda: Memory.open(tmp_path / "none"), "say the dimension"),
-        (lambda: ExactIndex(4, "manhattan"), "cosine, l2 or ip"),
-        (lambda: ExactIndex(4).search(np.ones((1, 4)), 0), "1 or more"),
-    ]
-    for call, says in cases:
-        with value_error(says):
-            call()
-    assert len(store) == 1
-
-
-def test_a_damaged_store_is_one_sentence(tmp_path):
-    store = LanceStore(tmp_path, 4)
-    store.add(["a"], np.ones((1, 4)))
-    for file in (tmp_path / "memory.lance").rglob("*.manifest"):
-        file.write_bytes(file.read_bytes()[:10])
-    with value_error("damaged"):
-        len(LanceStore(tmp_path))
-
-
-def test_searching_while_adding(tmp_path):
-    memory = Memory.open(tmp_path, 8)
+def test_searching_while_adding(place):
+    memory = Memory.open(place, 8)
     memory.add(list(range(20)), vectors(20))
     failures = []
 
@@ -173,31 +79,37 @@ def test_searching_while_adding(tmp_path):
     assert not failures and len(memory) == 30
 
 
-def test_votes():
-    labels, apart = np.array([[2, 3, 3, 1, 1]]), np.array([[0.1, 0.2, 0.3, 0.4, 0.5]])
-    assert winner(labels, plurality_weights(apart), 4).tolist() == [3]
-    assert winner(np.array([[0, 1]]), plurality_weights(apart[:, :2]), 2).tolist() == [0]
-    np.testing.assert_allclose(rank_weights(apart), [[1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 6]])
-    np.testing.assert_allclose(distance_weights(apart), np.exp(-apart))
-    np.testing.assert_allclose(softmax_weights(apart)[0, 0], np.exp(1 / 0.07))
-    assert tally(np.array([[1, -1, 1]]), np.array([[1.0, 9.0, 2.0]]), 3).tolist() == [[0, 3, 0]]
-    assert winner(labels, rank_weights(apart), 4).tolist() == [3]
+def test_another_process_changes_the_store_in_the_middle_of_a_search(place):
+    memory, other = Memory.open(place, 8), open_store(place, 8)
+    memory.add(list(range(9)), vectors(9), [{"n": i} for i in range(9)])
+    read, scan = memory.store.vectors, memory.store.scan
+
+    def changed_before_reading(keys):
+        memory.store.vectors = read
+        other.remove([0, 1])
+        return read(keys)
+
+    def changed_before_the_filter(where):
+        memory.store.scan = scan
+        other.upsert([2, 3], vectors(2, seed=3), [{"n": 2}, {"n": 100}])
+        return scan(where)
+
+    memory.store.vectors, memory.store.scan = changed_before_reading, changed_before_the_filter
+    assert sorted(memory.search(vectors(1), 9, "n < 100").ids[0]) == [2, 4, 5, 6, 7, 8]
+    assert sorted(memory.search(vectors(1), 9).ids[0]) == [2, 3, 4, 5, 6, 7, 8]
 
 
 class Machine(RuleBasedStateMachine):
     """A memory against a dict and exact search."""
 
-    kind = "exact"
-
-    @initialize()
-    def start(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.memory = Memory.open(self.folder.name, 3, index=self.kind)
+    def __init__(self, place, kind):
+        super().__init__()
+        self.place, self.kind = place, kind
+        self.memory = Memory.open(place, 3, index=kind)
         self.truth: dict = {}
 
     def teardown(self):
-        if hasattr(self, "folder"):
-            self.folder.cleanup()
+        self.memory.store.close()
 
     def rows(self, ids, seed):
         return vectors(len(ids), 3, seed), [{"group": int(i) % 3} for i in range(len(ids))]
@@ -226,8 +138,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def reopen(self):
-        self.memory.save_index()
-        self.memory = Memory.open(self.folder.name, index=self.kind)
+        if isinstance(self.memory.store, LanceStore):
+            self.memory.save_index()
+        self.memory.store.close()
+        self.memory = Memory.open(self.place, index=self.kind)
 
     @rule(k=st.integers(1, 6), group=st.none() | st.integers(0, 3), seed=st.integers(0, 9))
     @precondition(lambda self: self.truth)
@@ -244,71 +158,10 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def counts(self):
-        if hasattr(self, "truth"):
-            assert len(self.memory) == len(self.truth)
+        assert len(self.memory) == len(self.truth)
 
 
-class GraphMachine(Machine):
-    kind = "hnsw"
-
-
-TestExactMachine = Machine.TestCase
-TestGraphMachine = GraphMachine.TestCase
-TestExactMachine.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)
-TestGraphMachine.settings = TestExactMachine.settings
-
-
-WRITER = """
-import sys, numpy as np
-from ziggurat.memory.stores import LanceStore
-store = LanceStore(sys.argv[1], 4)
-i = 0
-while True:
-    ids = [f"{i}-{j}" for j in range(5)]
-    print("begin", i, flush=True)
-    store.add(ids, np.full((5, 4), i, np.float32), [{"n": i}] * 5)
-    print("done", i, flush=True)
-    i += 1
-"""
-
-
-def kill_trial(folder, delay):
-    """True when a write was interrupted; asserts that acknowledged rows are there and batches are whole."""
-    environment = {**os.environ, "ZIGGURAT_TYPECHECK": "0"}
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert writer.stdout is not None
-    lines = []
-    for line in writer.stdout:
-        lines.append(line)
-        if line.startswith("done"):
-            break
-    time.sleep(delay)
-    writer.send_signal(signal.SIGKILL)
-    lines += writer.stdout.read().splitlines(keepends=True)
-    writer.wait()
-    begun = sum(line.startswith("begin") and line.endswith("\n") for line in lines)
-    done = sum(line.startswith("done") and line.endswith("\n") for line in lines)
-    found = LanceStore(folder).scan()["id"].tolist()
-    batches = {i: [name for name in found if name.startswith(f"{i}-")] for i in range(begun + 1)}
-    assert all(len(batches[i]) == 5 for i in range(done)), "something acknowledged is lost"
-    assert all(len(names) in (0, 5) for names in batches.values()), "something is half visible"
-    return begun > done
-
-
-def run_kills(tmp_path, wanted):
-    rng, interrupted, trial = np.random.default_rng(0), 0, 0
-    while interrupted < wanted:
-        assert trial < 5 * wanted + 10, "too few writes were interrupted"
-        interrupted += kill_trial(Path(tmp_path) / str(trial), float(rng.uniform(0, 0.05)))
-        trial += 1
-
-
-def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(tmp_path):
-    run_kills(tmp_path, 20)
-
-
-@pytest.mark.slow
-def test_nothing_acknowledged_is_lost_in_three_hundred_kills(tmp_path):
-    run_kills(tmp_path, 300)
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+def test_any_calls_against_a_dict(new_place, kind):
+    few = settings(max_examples=8, stateful_step_count=12, deadline=None)
+    run_state_machine_as_test(lambda: Machine(new_place(), kind), settings=few)

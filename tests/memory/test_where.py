@@ -59,7 +59,10 @@ def test_tree():
         ("year = '2020'", "compare like with like"),
         ("label > 3", "compare like with like"),
         ("sale = 1", "compare like with like"),
+        ("not " * 5000 + "year = 1", "nested too deeply"),
+        ("year = " + "9" * 5000, "too long a number"),
     ],
+    ids=lambda text: text[:20],
 )
 def test_mistakes_are_named(text, says):
     with value_error(says):
@@ -67,20 +70,35 @@ def test_mistakes_are_named(text, says):
 
 
 SIGNS = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-ROWS = st.lists(
-    st.fixed_dictionaries({"n": st.none() | st.integers(-3, 3), "s": st.none() | st.text("ab' ;-", max_size=3)}),
-    max_size=8,
-)
+LARGE = [0.5, -1.5, 2.0, -0.0, 1e16, 10**16, 2**53 + 1, float(2**53), 1e23, 10**23, -1e300, 5e-324]
+CHARACTERS = "ab' ;-%\\\"{}$ß\uffff😀"
+VALUES = {
+    "b": st.booleans(),
+    "n": st.integers(-3, 3) | st.sampled_from(LARGE),
+    "s": st.text(CHARACTERS, max_size=3),
+}
+ROWS = st.lists(st.fixed_dictionaries({name: st.none() | value for name, value in VALUES.items()}), max_size=8)
+FIELD = st.sampled_from(list(VALUES))
 LEAF = st.one_of(
-    st.tuples(st.just("n"), st.sampled_from(list(SIGNS)), st.integers(-3, 3)),
-    st.tuples(st.just("s"), st.sampled_from(list(SIGNS)), st.text("ab' ;-", max_size=3)),
-    st.tuples(st.sampled_from(["n", "s"]), st.just("null"), st.none()),
+    FIELD.flatmap(lambda f: st.tuples(st.just(f), st.sampled_from(list(SIGNS)), VALUES[f])),
+    FIELD.flatmap(lambda f: st.tuples(st.just(f), st.just("in"), st.lists(VALUES[f], min_size=1, max_size=3))),
+    st.tuples(FIELD, st.just("null"), st.none()),
 )
-TREE = st.recursive(
-    LEAF,
-    lambda t: st.one_of(st.tuples(st.just("not"), t), st.tuples(st.sampled_from(["and", "or"]), t, t)),
-    max_leaves=6,
-)
+
+
+def trees(leaf):
+    """Filters made of such leaves."""
+    return st.recursive(
+        leaf,
+        lambda t: st.one_of(st.tuples(st.just("not"), t), st.tuples(st.sampled_from(["and", "or"]), t, t)),
+        max_leaves=6,
+    )
+
+
+def literal(value):
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
 
 
 def written(tree):
@@ -91,8 +109,9 @@ def written(tree):
     field, sign, value = tree
     if sign == "null":
         return f"{field} is null"
-    quoted = "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
-    return f"{field} {sign} {quoted}"
+    if sign == "in":
+        return f"{field} in ({', '.join(map(literal, value))})"
+    return f"{field} {sign} {literal(value)}"
 
 
 def evaluated(tree, row):
@@ -109,13 +128,15 @@ def evaluated(tree, row):
     field, sign, value = tree
     if sign == "null":
         return row[field] is None
-    return None if row[field] is None else SIGNS[sign](row[field], value)
+    if row[field] is None:
+        return None
+    return row[field] in value if sign == "in" else SIGNS[sign](row[field], value)
 
 
 @settings(max_examples=200, deadline=None)
-@given(TREE, ROWS)
+@given(trees(LEAF), ROWS)
 def test_against_plain_python(tree, rows):
-    table = pd.DataFrame(rows, columns=["n", "s"], dtype=object)
+    table = pd.DataFrame(rows, columns=list(VALUES), dtype=object)
     table = table.where(table.notna(), None)
     assert mask(written(tree), table).tolist() == [evaluated(tree, row) is True for row in rows]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ziggurat.memory.indexes import KINDS, ExactIndex, Metric, load_index
-from ziggurat.memory.stores import Id, LanceStore, encode_id
+from ziggurat.memory.stores import TRIES, Id, LanceStore, Store, encode_id, open_store
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Memory:
     All methods may be called from several threads.
     """
 
-    def __init__(self, store: LanceStore, index: ExactIndex) -> None:
+    def __init__(self, store: Store, index: ExactIndex) -> None:
         self.store, self.index = store, index
         self._version = -1
         self._lock = threading.RLock()
@@ -56,38 +56,62 @@ class Memory:
         index: Literal["exact", "hnsw"] = "exact",
         metric: Metric = "cosine",
     ) -> Memory:
-        """The memory in a folder, made when it is not there; a saved index that fits is used."""
+        """The memory in a folder, or on the server of a postgresql:// URL; made when it is not there.
+
+        A saved index that fits is used. That of a server store lives in memory only: it is built from the store at the first search.
+        """
         if index not in KINDS:
             raise ValueError(f"index must be exact or hnsw, got {index!r}.")
-        store = LanceStore(path, dimension)
+        store = open_store(path, dimension)
         if store.dimension is None:
-            raise ValueError(f"there is no store at {path} yet; say the dimension of its vectors to make one.")
+            raise ValueError(f"there is no store at {store.name} yet; say the dimension of its vectors to make one.")
         memory = cls(store, KINDS[index](store.dimension, metric))
-        saved = Path(path) / f"index-{index}-{metric}.npz"
-        if saved.is_file():
-            memory.index, memory._version = load_index(saved)
+        if isinstance(store, LanceStore) and memory._saved(store).is_file():
+            memory.index, memory._version = load_index(memory._saved(store))
         return memory
 
+    def _saved(self, store: LanceStore) -> Path:
+        return store.path / f"index-{self.index.kind}-{self.index.metric}.npz"
+
     def save_index(self) -> Path:
-        """Keeps the index beside the store, so that opening is quick."""
+        """Keeps the index beside the store, so that opening is quick. A server has no place for it: a `ValueError`."""
+        if not isinstance(self.store, LanceStore):
+            raise ValueError(
+                f"the index of {self.store.name} lives in memory only; it is built when the memory is opened."
+            )
         with self._lock:
             self._catch_up()
-            path = self.store.path / f"index-{self.index.kind}-{self.index.metric}.npz"
+            path = self._saved(self.store)
             self.index.save(path, self._version)
             return path
 
     def _catch_up(self) -> pd.DataFrame:
         """Brings the index to the store's version: keys that came are added, keys that went are removed."""
-        rows = self.store.known()
-        if self.store.seen != self._version:
+        while True:
+            rows = self.store.known()
+            if self.store.seen == self._version:
+                return rows
             there, mine = rows["key"].to_numpy(dtype=np.int64), self.index.keys()
             gone, new = np.setdiff1d(mine, there), np.setdiff1d(there, mine)
+            try:
+                vectors = self.store.vectors(new)
+            except LookupError:  # another process removed some of them in between
+                continue
             if len(gone):
                 self.index.remove(gone)
             if len(new):
-                self.index.add(new, self.store.vectors(new))
+                self.index.add(new, vectors)
             self._version = self.store.seen
-        return rows
+            return rows
+
+    def _selected(self, where: str | None) -> tuple[pd.DataFrame, np.ndarray | None]:
+        """Rows, and the keys that a filter selects, of one version of the store (or nearly, where others never stop writing)."""
+        for _ in range(TRIES):
+            rows = self._catch_up()
+            allowed = None if where is None else self.store.scan(where)["key"].to_numpy(dtype=np.int64)
+            if self.store.seen == self._version:
+                break
+        return rows, allowed
 
     def __len__(self) -> int:
         return len(self.store)
@@ -115,8 +139,7 @@ class Memory:
     def search(self, queries: np.ndarray, k: int = 10, where: str | None = None) -> Hits:
         """The k nearest rows of each query among those that a filter selects: exactly min(k, alive) of them."""
         with self._lock:
-            rows = self._catch_up()
-            allowed = None if where is None else self.store.scan(where)["key"].to_numpy(dtype=np.int64)
+            rows, allowed = self._selected(where)
             keys, apart = self.index.search(np.atleast_2d(np.asarray(queries, dtype=np.float32)), k, allowed)
             place = pd.Series(np.arange(len(rows)), index=rows["key"].to_numpy())
             ids, metadata = rows["id"].to_list(), rows["metadata"].to_list()

@@ -1,13 +1,15 @@
-"""Filters on metadata: a small language, parsed with a grammar and evaluated as masks. No text of a person reaches a database.
+"""Filters on metadata: a small language, parsed with a grammar, and evaluated as masks here and as parametrised SQL in `sql.py`.
 
     label = 'shirt' and (year >= 2020 or year is null) and size in (1, 2)
 
-A comparison with a missing value is neither true nor false, as in SQL, and selects nothing.
+A comparison with a missing value is neither true nor false, as in SQL, and selects nothing. No text of a person becomes part of a
+statement.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,6 +19,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 from lark import Lark, Transformer, UnexpectedInput
+from lark.exceptions import VisitError
 
 Value = str | int | float | bool
 OPERATORS = {
@@ -131,6 +134,8 @@ def parse(text: str) -> Filter:
         raise ValueError(
             f"the filter {text!r} is not understood {place}; write for instance label = 'shirt' and year >= 2020."
         ) from None
+    except (RecursionError, VisitError):  # hundreds of nested `not`, a number of thousands of digits
+        raise ValueError(f"the filter {text[:40]!r}… is nested too deeply or holds too long a number.") from None
 
 
 def mask(where: Filter | str, table: pd.DataFrame) -> Bool[np.ndarray, " n"]:
@@ -164,25 +169,38 @@ def _evaluate(where: Filter, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarra
 
 def _column(field: str, table: pd.DataFrame) -> pd.Series:
     if field not in table.columns:
-        names = ", ".join(map(str, table.columns)) or "none"
-        raise ValueError(f"there is no field {field!r} in the metadata; the fields are: {names}.")
+        raise unknown(field, table.columns)
     return table[field]
 
 
 def _compare(column: pd.Series, known: np.ndarray, sign: str, value: Value, field: str) -> np.ndarray:
     truth = np.zeros(len(column), dtype=bool)
     present = column[known]
-    kinds = {_kind(item) for item in present.unique()} if len(present) else set()
-    if kinds - {_kind(value)}:
-        raise ValueError(
-            f"the field {field!r} holds {' and '.join(sorted(kinds))}, and {value!r} is {_kind(value)}; compare like with like."
-        )
+    compare_like_with_like(field, {kind(of) for of in set(map(type, present))}, value)
     if len(present):
         truth[known] = OPERATORS[sign](present.to_numpy(dtype=object), value).astype(bool)
     return truth
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, bool | np.bool_):
+def unknown(field: str, fields: Iterable[Any]) -> ValueError:
+    """The mistake of a filter on a field that no row has."""
+    names = ", ".join(map(str, fields)) or "none"
+    return ValueError(f"there is no field {field!r} in the metadata; the fields are: {names}.")
+
+
+def compare_like_with_like(field: str, kinds: set[str], value: Value) -> None:
+    """A `ValueError` unless every value of the field is of the kind that a filter compares it with."""
+    mine = kind(type(value))
+    if kinds - {mine}:
+        raise ValueError(
+            f"the field {field!r} holds {' and '.join(sorted(kinds))}, and {value!r} is {mine}; compare like with like."
+        )
+
+
+def kind(of: type) -> str:
+    """What a person calls values of a type."""
+    if issubclass(of, bool | np.bool_):
         return "true or false"
-    return "text" if isinstance(value, str) else "numbers"
+    if issubclass(of, str):
+        return "text"
+    return "numbers" if issubclass(of, int | float | np.number) else "lists"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from ziggurat.data.loading import load
 from ziggurat.data.pictures import PICTURES, open_image
 from ziggurat.memory.memory import Hits, Memory
+from ziggurat.memory.stores import on_server, open_store
 from ziggurat.workflows.artifact import Artifact
 from ziggurat.workflows.methods import make_embedding, parse_method
 from ziggurat.workflows.training import loader_for, prepare
@@ -30,11 +32,14 @@ def represent(artifact: Artifact, images: torch.Tensor) -> np.ndarray:
 
 
 def fill(store: str | Path, ids: list[str], vectors: np.ndarray, labels: list[str | None], data: str) -> int:
-    """Puts vectors into the memory at `store`, replacing those that are there; a store that was never filled is not left behind."""
-    fresh = not Path(store).exists()
+    """Puts vectors into the store, a folder or a postgresql:// URL, replacing those that are there.
+
+    A store that was never filled is not left behind.
+    """
+    fresh = not on_server(store) and not Path(store).exists()  # a server makes and fills a store in one transaction
     try:
-        memory = Memory.open(store, vectors.shape[1])
-        memory.upsert(ids, vectors, [{"label": label, "data": data} for label in labels])
+        with closing(open_store(store)) as opened:
+            opened.upsert(ids, vectors, [{"label": label, "data": data} for label in labels])
     except BaseException:
         if fresh:
             shutil.rmtree(store, ignore_errors=True)
@@ -112,4 +117,4 @@ def search(
             raise ValueError(f"{query} is a picture; say with which checkpoint it is to be embedded (--with).")
         image = torch.from_numpy(open_image(path).transpose(2, 0, 1).copy()).float()[None] / 255
         return memory.search(represent(artifact, image), k, where)
-    raise ValueError(f"{query!r} is neither an id of the store {store} nor a picture.")
+    raise ValueError(f"{query!r} is neither an id of the store {memory.store.name} nor a picture.")

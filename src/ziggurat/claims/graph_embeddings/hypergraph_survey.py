@@ -6,8 +6,9 @@ a node is positive when all members of some hyperedge of its own have the bit (t
 of the seed's number, 500 nodes held out of the test part to choose by, the 500 most frequent words, of unit variance altogether). Six
 convolutions on the hypergraph, every node with a hyperedge of its own, against the graph convolution on cliques with weight 1 and with
 shares, and a perceptron. All have a linear layer, two convolutions and a linear classifier, widths that give each arm the same number of
-parameters to a tenth, dropout 0.2 (0.5 on Cora), Adam at 0.003 with weight decay 5e-4, and 200 full-batch steps (100 on Cora); the step,
-out of every fifth, and who is best among several, are chosen on the held-out nodes. (The specification's 300 steps are cut for time.)
+parameters to a tenth, dropout 0.2 (0.5 on Cora), Adam at one of three rates with weight decay 5e-4, and 200 full-batch steps; the rate,
+the step out of every fifth, and who is best among several, are chosen on the held-out nodes. (The specification's 300 steps are cut for
+time.)
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ notes = Notes(
     hard="Equal parameters: the convolutions have between one and thirteen square matrices, so their widths differ by a factor of three.",
     why=(
         "data too easy",
-        "Cora's co-authors share their subject, which an average over cliques says with the fewest weights; 5 % of the nodes are labelled, "
-        "so that weights are what is short. With half of the nodes labelled (support) what keeps hyperedges apart is as good or better.",
+        "Cora's co-authors share their subject, which an average over cliques says with the fewest weights. Labels are not what is short: "
+        "with half of the nodes to learn from cliques stay ahead (support).",
     ),
 )
 

@@ -1,0 +1,283 @@
+"""What every store promises, on each kind of store: one suite for both."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.memory.test_indexes import vectors
+from tests.typecheck import value_error
+from ziggurat.memory import LanceStore, open_store
+from ziggurat.memory.stores import on_server, shown, there_is_store
+
+HOSTILE = [
+    "'; DROP TABLE memory; --", '"', "\\", "%s %(x)s %", "{}", "$1", "a\nb\tc", "ß😀\uffff", "", " ", "null", "1", "x" * 9000,
+]  # fmt: skip
+
+
+def test_what_was_given_comes_back(place):
+    ids = [1, "1", -(10**30), *HOSTILE[:-2], HOSTILE[-1]]
+    metadata = [
+        {
+            "whole": i,
+            "real": float(i),
+            "large": 1e23,
+            "small": 5e-324,
+            "yes": i % 2 == 0,
+            "none": None,
+            "list": [1e16, "e+"],
+        }
+        for i in range(len(ids))
+    ]
+    for row, text in zip(metadata, HOSTILE, strict=False):
+        row["text"] = row[text] = text
+    x = vectors(len(ids))
+    store = open_store(place)
+    assert store.dimension is None and store.version == 0 and len(store) == 0 and store.get(["a"]) == [None]
+    assert store.known().empty and store.scan().empty and store.remove(["a"]) == 0
+    store.add(ids, x, metadata)
+    found = open_store(place).get(ids)
+    assert [row["id"] for row in found] == ids and [row["metadata"] for row in found] == metadata
+    assert np.array_equal(np.stack([row["vector"] for row in found]), x)
+    assert all(type(row["metadata"][k]) is type(m[k]) for row, m in zip(found, metadata, strict=True) for k in m)
+    known = store.known()
+    assert np.array_equal(store.vectors(known["key"].to_numpy())[::-1], store.vectors(known["key"].to_numpy()[::-1]))
+    scanned = {row["id"]: row for row in store.scan("whole < 5").to_dict("records")}
+    assert set(scanned) == set(ids[:5]) and scanned["1"]["real"] == 1.0 and scanned["1"]["none"] is None
+    assert scanned[1]["text"] == HOSTILE[0] and set(store.scan("whole > 99").columns) == set(store.scan().columns)
+
+
+def test_versions_grow_with_changes_and_keys_are_never_used_again(place):
+    store, other = open_store(place, 4), open_store(place, 4)
+    versions, keys = [store.version], []
+    for change in [
+        lambda: store.add([1, 2], vectors(2, 4), pd.DataFrame({"a": [1, np.nan]})),
+        lambda: other.upsert([2, 3], vectors(2, 4)),
+        lambda: store.remove([1, 7]),
+        lambda: other.upsert([1], vectors(1, 4)),
+    ]:
+        change()
+        versions.append(other.version)
+        assert store.version == other.version and store.known()["id"].to_list() == other.known()["id"].to_list()
+        assert store.seen == other.seen == versions[-1]
+        keys.append(dict(zip(store.known()["id"], store.known()["key"], strict=True)))
+    assert versions == sorted(set(versions))
+    assert keys[0][2] != keys[1][2] and keys[0][1] == keys[1][1] != keys[3][1] and set(keys[2]) == {2, 3}
+    version = store.version
+    assert store.remove(["nobody"]) == store.remove([]) == 0 and store.version == version
+    store.add([], np.zeros((0, 4)))
+    assert store.version == version and store.get([]) == []
+    with pytest.raises(LookupError):
+        store.vectors(np.array([keys[0][1]]))
+    store.close()
+    assert len(store) == 3
+
+
+def test_mistakes_are_named(place):
+    store = open_store(place, 4)
+    store.add(["a"], np.ones((1, 4)), [{"n": 1}])
+    cases = [
+        (lambda: store.add(["c", "a", "b"], np.ones((3, 4))), 'ids "a" are in the store already; use upsert'),
+        (lambda: store.add(["b", "b"], np.ones((2, 4))), "come twice"),
+        (lambda: store.add(["b"], np.ones((1, 3))), "3 numbers.*holds 4"),
+        (lambda: store.upsert(["a"], np.ones((1, 3))), "3 numbers.*holds 4"),
+        (lambda: store.add(["b"], np.full((1, 4), np.nan)), "not finite"),
+        (lambda: store.add(["b", "c"], np.ones((1, 4))), "one row for each id"),
+        (lambda: store.add(["b"], np.ones((1, 4)), [{}, {}]), "1 ids and 2 rows of metadata"),
+        (lambda: store.add([1.5], np.ones((1, 4))), "a text or a whole number"),
+        (lambda: store.get([None]), "a text or a whole number"),
+        (lambda: store.add(["b"], np.ones((1, 4)), [{"x": object()}]), "metadata may hold"),
+        (lambda: store.scan("colour = 1"), "fields are: n, id"),
+        (lambda: store.scan("n = 'a'"), "holds numbers, and 'a' is text"),
+        (lambda: store.scan("n ="), "not understood"),
+        (lambda: open_store(place, 5), "vectors of 4 numbers, not 5"),
+    ]
+    for call, says in cases:
+        with value_error(says):
+            call()
+    assert len(store) == 1 and np.array_equal(store.get(["a"])[0]["vector"], np.ones(4))
+
+
+def test_a_place_is_looked_at_without_making_anything(new_place):
+    place = new_place()
+    assert not there_is_store(place)
+    open_store(place, 2).add(["a"], np.ones((1, 2)))
+    assert there_is_store(place) and shown(place) == open_store(place).name
+    assert on_server(place) or not (new_place().exists())
+
+
+def test_a_damaged_store_is_one_sentence(tmp_path):
+    store = LanceStore(tmp_path, 4)
+    store.add(["a"], np.ones((1, 4)))
+    for file in (tmp_path / "memory.lance").rglob("*.manifest"):
+        file.write_bytes(file.read_bytes()[:10])
+    with value_error("damaged"):
+        len(LanceStore(tmp_path))
+
+
+def together(*actions):
+    """Runs actions at the same moment, each in a thread; their results, or the errors that they raised."""
+    barrier, results = threading.Barrier(len(actions)), [None] * len(actions)
+
+    def run(i):
+        barrier.wait()
+        try:
+            results[i] = actions[i]()
+        except Exception as error:
+            results[i] = error
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(actions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_writers_of_the_same_ids_take_turns(place):
+    stores = [open_store(place, 4) for _ in range(3)]
+    for turn in range(4):
+        ids = [f"{turn}-{j}" for j in range(5)]
+        results = together(*(
+            lambda i=i, store=store, ids=ids: store.add(ids, np.ones((5, 4)), [{"writer": i}] * 5) for i, store in enumerate(stores)
+        ))  # fmt: skip
+        assert results.count(None) == 1 and sum(isinstance(error, ValueError) for error in results) == 2, results
+        writers = {row["metadata"]["writer"] for row in stores[0].get(ids)}
+        assert writers == {results.index(None)}
+    assert len(stores[0]) == 20
+
+
+def test_readers_see_whole_changes_only(place):
+    stores, reader = [open_store(place, 4) for _ in range(2)], open_store(place, 4)
+    stores[0].add(list(range(5)), np.ones((5, 4)), [{"n": -1}] * 5)
+    seen = []
+
+    def write(i):
+        for n in range(6):
+            stores[i].upsert(list(range(5)), np.full((5, 4), 10 * i + n), [{"n": 10 * i + n}] * 5)
+
+    def read():
+        while len(seen) < 20:
+            rows = reader.scan()
+            seen.append((reader.seen, rows["id"].to_list(), set(rows["n"])))
+
+    assert together(lambda: write(0), lambda: write(1), read) == [None] * 3
+    assert all(sorted(ids) == list(range(5)) and len(values) == 1 for _, ids, values in seen)
+    assert [version for version, _, _ in seen] == sorted(version for version, _, _ in seen)
+    assert {n for _, _, (n,) in seen} <= {-1, *range(6), *range(10, 16)}
+    assert all(np.array_equal(row["vector"], np.full(4, row["metadata"]["n"])) for row in reader.get(list(range(5))))
+
+
+WRITERS = """
+import os, sys
+import numpy as np
+from ziggurat.memory.stores import on_server, open_store
+if on_server(sys.argv[1]):
+    import ziggurat.memory.postgres
+for place in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        store, i = open_store(place.strip(), 4), 0
+        while True:
+            print("begin", i, flush=True)
+            store.add([f"{i}-{j}" for j in range(5)], np.full((5, 4), i, np.float32), [{"n": i}] * 5)
+            print("done", i, flush=True)
+            i += 1
+    print("pid", child, flush=True)
+    os.waitpid(child, 0)
+    print("dead", 0, flush=True)
+"""
+
+
+def kill_trial(writers, place, delay):
+    """True when a write was interrupted; asserts that acknowledged rows are there and batches are whole."""
+    print(place, file=writers.stdin, flush=True)
+    lines, pid = [], None
+    while pid is None or ["done", "0"] not in lines:
+        lines.append(writers.stdout.readline().split())
+        pid = int(lines[-1][1]) if lines[-1][0] == "pid" else pid
+    threading.Event().wait(delay)
+    os.kill(pid, signal.SIGKILL)
+    while lines[-1] != ["dead", "0"]:
+        lines.append(writers.stdout.readline().split())
+    begun, done = (sum(line[0] == word for line in lines) for word in ("begin", "done"))
+    store = open_store(place)
+    found = store.scan()["id"].tolist()
+    store.close()
+    batches = {i: [name for name in found if name.startswith(f"{i}-")] for i in range(begun + 1)}
+    assert all(len(batches[i]) == 5 for i in range(done)), "something acknowledged is lost"
+    assert all(len(names) in (0, 5) for names in batches.values()), "something is half visible"
+    return begun > done
+
+
+def run_kills(new_place, wanted):
+    rng, interrupted, trial = np.random.default_rng(0), 0, 0
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITERS, str(new_place())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "ZIGGURAT_TYPECHECK": "0"},
+    ) as writers:  # fmt: skip
+        while interrupted < wanted:
+            assert trial < 5 * wanted + 10, "too few writes were interrupted"
+            interrupted += kill_trial(writers, new_place(), float(rng.uniform(0, 0.05)))
+            trial += 1
+        writers.stdin.close()
+
+
+def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(new_place):
+    run_kills(new_place, 20)
+
+
+@pytest.mark.slow
+def test_nothing_acknowledged_is_lost_in_three_hundred_kills(new_place):
+    run_kills(new_place, 300)
+
+
+@pytest.fixture
+def small_place(place, tmp_path, request):
+    """A place on a file system of two megabytes, and a file on it that can be deleted to make room."""
+    disk = Path("/tmp" if on_server(place) else tmp_path) / f"small{os.getpid()}"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True).returncode:
+        disk.rmdir()
+        pytest.skip("machine: a small file system cannot be mounted here")
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(600_000))
+    if not on_server(place):
+        yield disk / "store", ballast
+    else:
+        import psycopg
+
+        server = request.getfixturevalue("server")
+        (disk / "tables").mkdir()
+        shutil.chown(disk / "tables", server.user)
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(f"CREATE TABLESPACE small LOCATION '{disk}/tables'")
+            connection.execute("CREATE SCHEMA small")
+            yield f"{place}&options=-csearch_path%3Dsmall,public%20-cdefault_tablespace%3Dsmall", ballast
+            connection.execute("DROP SCHEMA small CASCADE")
+            connection.execute("DROP TABLESPACE small")
+    subprocess.run(["umount", "-l", disk], check=True)
+    disk.rmdir()
+
+
+def test_a_full_disk(small_place):
+    place, ballast = small_place
+    store, kept = open_store(place, 64), 0
+    with pytest.raises(OSError, match=r"disk .*is full"):
+        while kept < 100:
+            store.add([f"{kept}-{j}" for j in range(100)], vectors(100, 64), [{"n": kept}] * 100)
+            kept += 1
+    assert 0 < kept < 100
+    for handle in (store, open_store(place)):
+        assert len(handle) == 100 * kept and sorted(set(handle.scan()["n"])) == list(range(kept))
+    ballast.unlink()
+    store.add([f"{kept}-{j}" for j in range(100)], vectors(100, 64), [{"n": kept}] * 100)
+    assert len(open_store(place)) == 100 * (kept + 1)
+    store.close()
