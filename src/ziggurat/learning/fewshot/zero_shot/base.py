@@ -5,13 +5,15 @@ Y. Fu, T. Xiang, Y.-G. Jiang, X. Xue, L. Sigal, S. Gong, Recent Advances in Zero
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from jaxtyping import Float, Int64
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_array, check_X_y
 
 
-class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
+class ZeroShotClassifier(ClassifierMixin, BaseEstimator, ABC):
     """`fit(X, y, S)`, then `predict(X, S)` among other classes.
 
     A subclass says how it learns (`_learn`) and how well each class fits (`_scores`).
@@ -61,11 +63,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         best = self.decision_function(X, S).argmax(1)
         return self.classes_[best] if S is None else best
 
+    @abstractmethod
     def _learn(self, X: Float[np.ndarray, "n d"], index: Int64[np.ndarray, " n"], S: Float[np.ndarray, "K a"]) -> None:
-        raise NotImplementedError
+        """From features, the number of each one's class, and the vectors of all classes."""
 
+    @abstractmethod
     def _scores(self, X: Float[np.ndarray, "n d"], S: Float[np.ndarray, "C a"]) -> Float[np.ndarray, "n C"]:
-        raise NotImplementedError
+        """How well each class fits."""
 
 
 def unit(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:

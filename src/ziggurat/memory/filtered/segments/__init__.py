@@ -1,0 +1,1 @@
+"""Kernels of graphs whose edges exist for some windows."""

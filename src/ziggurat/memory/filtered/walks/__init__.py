@@ -1,0 +1,1 @@
+"""Kernels of graphs that are walked through allowed nodes only."""
