@@ -163,7 +163,7 @@ def test_every_verb_has_help_without_colour(verb):
 
 TRAINS = ("compare", "train")
 DRAWS = (*TRAINS, "embed")
-ON_A_DEVICE = (*TRAINS, "claim", "evaluate", "embed", "search")
+ON_A_DEVICE = (*TRAINS, "claim", "evaluate", "embed", "search", "serve")
 INTO_A_FOLDER = (*TRAINS, "claim", "explain", "export")
 
 

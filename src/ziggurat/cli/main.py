@@ -12,6 +12,7 @@ import typer
 
 import ziggurat
 from ziggurat.cli import claiming, comparing, doctoring, listing, remembering, showing, using
+from ziggurat.cli.serving.serve import serve
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +31,7 @@ app.command("evaluate")(using.evaluate)
 app.command("explain")(using.explain)
 app.command("embed")(remembering.embed)
 app.command("search")(remembering.search)
+app.command("serve")(serve)
 app.command("export")(using.export)
 
 

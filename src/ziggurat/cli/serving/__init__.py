@@ -1,0 +1,1 @@
+"""`ziggurat serve`: a memory behind an HTTP API, and one page to use it."""
