@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ def pooling(artifact: Artifact) -> Pool:
 
     Raises a `ValueError` that says why, where the similarity cannot be split over positions exactly.
     """
-    shape, network = artifact.shape, artifact.network
-    name = artifact.method
+    shape, name = artifact.shape, artifact.method
+    network: Any = artifact.network
     if shape.kind != "image" or not hasattr(network, "forward_features"):
         raise ValueError(f"{name} has no maps of a picture, so its similarity cannot be split over one.")
     noise = torch.rand(2, shape.channels, shape.size, shape.size, generator=torch.Generator().manual_seed(0))

@@ -52,7 +52,7 @@ def photographs(count=3):
     return [torch.randint(256, (3, 90, 110), generator=g, dtype=torch.uint8) for _ in range(count)]
 
 
-@pytest.mark.fact("spagbol", 6)
+@pytest.mark.fact("spagbol", 5)
 def test_haversine():
     a, b = positions(), positions(7, 1)
     opposite = torch.stack([-a[:, 0], (a[:, 1] + 360) % 360 - 180], 1)

@@ -74,7 +74,7 @@ def vectors(count=60, bins=8, seed=0):
 # The graph network
 
 
-@pytest.mark.fact("spagbol", 2)
+@pytest.mark.fact("spagbol", 1)
 def test_parameters_of_the_graph_network():
     class Wide(Encoder):
         num_features = 768
@@ -105,7 +105,7 @@ def test_same_as_torch_geometric():
     torch.testing.assert_close(ours(x, made.edge_index), peer(x, made.edge_index), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.fact("spagbol", 5)
+@pytest.mark.fact("spagbol", 4)
 def test_a_walk_of_one_is_a_perceptron_of_each_node():
     learner = spagbol(walk=1).eval()
     images, order = torch.rand(9, 3, 8, 8), torch.randperm(9)
@@ -323,7 +323,7 @@ def test_bearing_vectors():
         assert bool(found[v, b]) == any(near)
 
 
-@pytest.mark.fact("spagbol", 3)
+@pytest.mark.fact("spagbol", 2)
 @pytest.mark.parametrize("bins", [2, 5, 8, 36, 62])
 def test_canonical_vectors(bins):
     v = vectors(10, bins)
@@ -352,7 +352,7 @@ def test_matches_pair_by_pair():
     assert rotations(query)[3, 2].tolist() == query[3].roll(-2).tolist()
 
 
-@pytest.mark.fact("spagbol", 4)
+@pytest.mark.fact("spagbol", 3)
 @pytest.mark.parametrize("tolerance", [0, 2])
 def test_exact_bearings_never_lose_the_true_place(tolerance):
     places, right = vectors(), torch.arange(60)

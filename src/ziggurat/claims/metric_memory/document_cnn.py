@@ -3,12 +3,13 @@
 Measured on pages drawn by `synthetic_documents`, eight layouts at 128 × 128; real scans (RVL-CDIP) are not available here. Each seed draws
 its own 4,000 pages to train on, 500 to choose by and 1,000 to test; 80 of the 4,000 are the small training set.
 
-Hand-crafted is the best on validation of HOG, local binary patterns, ink profiles and a bag of gradient patches with a spatial pyramid (cells
-of 4 or of 8 pixels), each with linear and RBF kernels. The holistic network is an AlexNet of a fifth of the width with batch normalisation,
-on grey pages of 95 pixels, from random weights. Networks of regions are the same on crops warped to the same size. Descriptors (length
-one) of the holistic network, and of all five after PCA, go to linear SVMs. Kernels, C and the rate of each network are chosen on validation
-pages. Retrieval: each test page asks for the others; components of the curve are learned on training pages. Transfer: EfficientNet-Lite0
-at 96 pixels with ImageNet weights, or with random weights whose batch statistics were measured on the 80 pages; linear SVMs on 80 pages.
+Hand-crafted is the best on validation of HOG, local binary patterns, ink profiles and a bag of gradient patches with a spatial pyramid (of
+cells of 4 or of 8 pixels), each with linear and RBF kernels. The holistic network is an AlexNet of a fifth of the width with batch
+normalisation, on grey pages of 95 pixels, from random weights. Networks of regions are the same on crops warped to the same size.
+Descriptors (length one) of the holistic network, and of all five after PCA, go to linear SVMs. Kernels, C and the rate of each network are
+chosen on validation pages. Retrieval: each test page asks for the others; components of the curve are learned on training pages. Transfer:
+EfficientNet-Lite0 at 96 pixels with ImageNet weights, or with random weights whose batch statistics were measured on the 80 pages; linear
+SVMs on 80 pages.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ RATES, CE_STEPS, CE_REPEATS = (1e-3, 3e-3), (100, 400), (1, 10)
 
 published: dict[int, str] = {}
 notes = Notes(
-    scope="Ten classes, frozen features and a small perceptron; the paper trains ResNet-50 and bilinear networks on web sets of a million.",
-    methodology="Same web, shots, perceptron and batches for all arms; what each is free to choose is chosen on the same 1,000 real images.",
+    scope="Ten classes, frozen features and a small perceptron; the paper trains ResNet-50 and bilinear networks on a million images.",
+    methodology="Same web, shots, perceptron and batches for all arms; what each may choose is chosen on the same 1,000 real images.",
     origin="2 and 1 points, 0.80 and the order of K are the specification's.",
     easy="The two rules and the moving prototypes are a few lines each.",
     hard="The relation must be trained before it rules: stage 3 begins with what it accepts, and where that is little the network forgets.",

@@ -39,7 +39,7 @@ class Overview(NamedTuple):
     """A version of the memory: how many examples it holds, how many of them have numbers as ids, and their fields."""
 
     version: int
-    count: int
+    examples: int
     numbers: int
     fields: list[schemas.Field]
 
@@ -100,11 +100,11 @@ class Service:
         """The memory as it is now."""
         limits, seen = self.limits, self.overview()
         return schemas.Stats(
-            count=seen.count,
+            count=seen.examples,
             dimension=int(self.memory.store.dimension or 0),
             metric=self.memory.index.metric,
             version=seen.version,
-            numbered="none" if not seen.numbers else "all" if seen.numbers == seen.count else "some",
+            numbered="none" if not seen.numbers else "all" if seen.numbers == seen.examples else "some",
             fields=seen.fields,
             method=None if self.artifact is None else self.artifact.method,
             maps=self.no_maps or None,

@@ -219,8 +219,9 @@ class FilteredIndex(ABC):
         """Every row that each filter selects."""
         return Found(*scan_allowed(self.vectors, queries, asked.masks, asked.which, k))
 
+    @abstractmethod
     def _make(self) -> None:
-        """Builds."""
+        """Builds what is searched."""
 
     @abstractmethod
     def _find(self, queries: Queries, k: int, asked: Asked, beam: int) -> Found:

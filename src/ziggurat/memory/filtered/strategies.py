@@ -17,6 +17,9 @@ def graph_bytes(inner: object) -> int:
 class PreFilter(FilteredIndex):
     """Filters first, and scans what is left: exact, and as many distances as the filter selects rows."""
 
+    def _make(self) -> None:
+        """There is nothing to build."""
+
     def _find(self, queries: Queries, k: int, asked: Asked, beam: int) -> Found:
         return self._scan(queries, k, asked, beam)
 
