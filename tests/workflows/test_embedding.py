@@ -6,6 +6,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.typecheck import value_error
+from tests.untrained import untrained
 from ziggurat.cli.main import app
 from ziggurat.data import load
 from ziggurat.report.neighbourhood import explain_node
@@ -46,6 +47,21 @@ def test_embed_search_explain_and_export_by_command(checkpoint, tmp_path):
     assert out["largest_difference"] < 1e-4 and out["file"].endswith(".onnx")
     said = json.loads(invoke("evaluate", checkpoint, "digits", "--json"))
     assert said["accuracy"] > 0.9
+
+
+def test_a_picture_that_is_not_square_finds_itself(tmp_path):
+    """A folder's pictures are cropped to their middle; so is the one that is looked for."""
+    (tmp_path / "pictures").mkdir()
+    rng = np.random.default_rng(0)
+    for name in range(6):
+        smooth = Image.fromarray(rng.integers(0, 255, (6, 3), dtype=np.uint8)).resize(
+            (24, 48), Image.Resampling.BILINEAR
+        )
+        smooth.save(tmp_path / "pictures" / f"{name}.png")
+    artifact = untrained("mlp")
+    embed(artifact, tmp_path / "pictures", tmp_path / "store")
+    hits = search(tmp_path / "store", str(tmp_path / "pictures" / "3.png"), 2, artifact=artifact)
+    assert hits.ids[0][0] == "3.png" and hits.distances[0, 0] < 1e-3 < hits.distances[0, 1] / 10
 
 
 def test_mistakes_are_named(checkpoint, tmp_path):

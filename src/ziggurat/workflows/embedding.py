@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ziggurat.data.loading import load
-from ziggurat.data.pictures import PICTURES, open_image
+from ziggurat.data.pictures import PICTURES, open_image, resize
 from ziggurat.memory.memory import Hits, Memory
 from ziggurat.memory.stores import on_server, open_store
 from ziggurat.workflows.artifact import Artifact
@@ -115,6 +115,8 @@ def search(
     if path.suffix.lower() in PICTURES and path.is_file():
         if artifact is None:
             raise ValueError(f"{query} is a picture; say with which checkpoint it is to be embedded (--with).")
-        image = torch.from_numpy(open_image(path).transpose(2, 0, 1).copy()).float()[None] / 255
+        picture = open_image(path)
+        square = resize(picture, min(picture.shape[:2]))  # its middle, as of the pictures of a folder
+        image = torch.from_numpy(square.transpose(2, 0, 1).copy()).float()[None] / 255
         return memory.search(represent(artifact, image), k, where)
     raise ValueError(f"{query!r} is neither an id of the store {memory.store.name} nor a picture.")
