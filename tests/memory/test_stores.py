@@ -231,7 +231,7 @@ def run_kills(new_place, wanted):
 
 
 def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(new_place):
-    run_kills(new_place, 20)
+    run_kills(new_place, 8)
 
 
 @pytest.mark.slow
