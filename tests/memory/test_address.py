@@ -12,7 +12,7 @@ from tests.memory.server import PASSWORD, connected
 from tests.memory.test_indexes import vectors
 from tests.typecheck import value_error
 from ziggurat.memory import open_store
-from ziggurat.memory.stores import shown
+from ziggurat.memory.opening import shown
 
 pytest.importorskip("psycopg", reason="package: psycopg is not installed")
 pytest.importorskip("pgvector", reason="package: pgvector is not installed")

@@ -15,7 +15,7 @@ import pytest
 from tests.memory.test_indexes import vectors
 from tests.typecheck import value_error
 from ziggurat.memory import LanceStore, open_store
-from ziggurat.memory.stores import on_server, shown, there_is_store
+from ziggurat.memory.opening import on_server, shown, there_is_store
 
 HOSTILE = [
     "'; DROP TABLE memory; --", '"', "\\", "%s %(x)s %", "{}", "$1", "a\nb\tc", "ß😀\uffff", "", " ", "null", "1", "x" * 9000,
@@ -178,7 +178,7 @@ def test_readers_see_whole_changes_only(place):
 WRITERS = """
 import os, sys
 import numpy as np
-from ziggurat.memory.stores import on_server, open_store
+from ziggurat.memory.opening import on_server, open_store
 if on_server(sys.argv[1]):
     import ziggurat.memory.postgres
 for place in sys.stdin:

@@ -26,7 +26,7 @@ def embed(
     quiet: Quiet = False,
 ) -> None:
     """Put the representation of every sample, or of every node of a graph, into a memory that can be searched."""
-    from ziggurat.memory.stores import shown, there_is_store
+    from ziggurat.memory.opening import shown, there_is_store
     from ziggurat.workflows.artifact import load_artifact
     from ziggurat.workflows.embedding import embed as fill
     from ziggurat.workflows.embedding import embed_by
@@ -61,7 +61,7 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Find the nearest samples in a memory, of those that a filter selects."""
-    from ziggurat.memory.stores import shown, there_is_store
+    from ziggurat.memory.opening import shown, there_is_store
     from ziggurat.workflows.artifact import load_artifact
     from ziggurat.workflows.embedding import search as find
 

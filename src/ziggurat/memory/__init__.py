@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy(
         "WindowFilter": ".filtered.strategies",
         "WindowSearchTree": ".filtered.window_search",
         "load_index": ".indexes",
-        "open_store": ".stores",
+        "open_store": ".opening",
         "parse": ".where",
     },
 )

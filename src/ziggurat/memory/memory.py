@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ziggurat.memory.indexes import KINDS, ExactIndex, Metric, load_index
-from ziggurat.memory.stores import TRIES, Id, LanceStore, Store, encode_id, open_store
+from ziggurat.memory.opening import open_store
+from ziggurat.memory.stores import TRIES, Id, LanceStore, Store, encode_id
 
 
 @dataclass(frozen=True)

@@ -81,42 +81,6 @@ class Store(ABC):
         """Gives back what the store holds open, if anything; it may be used again."""
 
 
-def on_server(where: str | Path) -> bool:
-    """Whether a store is named by a postgresql:// URL, and is no folder."""
-    return isinstance(where, str) and where.startswith(("postgresql://", "postgres://"))
-
-
-def open_store(where: str | Path, dimension: int | None = None) -> Store:
-    """The store in a folder, or the one on the server that a postgresql:// URL names; made when it is not there and has a dimension."""
-    if not on_server(where):
-        return LanceStore(where, dimension)
-    try:
-        from ziggurat.memory.postgres import PostgresStore
-    except ModuleNotFoundError:
-        raise ValueError(
-            'a store on a server needs psycopg and pgvector, which are not installed; pip install "ziggurat[server]" brings them.'
-        ) from None
-    return PostgresStore(str(where), dimension)
-
-
-def there_is_store(where: str | Path) -> bool:
-    """Whether something is stored there, without making anything."""
-    if on_server(where):
-        store = open_store(where)
-        store.close()
-        return store.dimension is not None
-    return Path(where).is_dir() and any(Path(where).iterdir())
-
-
-def shown(where: str | Path) -> str:
-    """What a person may see of a store's place: a URL without its password."""
-    if not on_server(where):
-        return str(where)
-    from ziggurat.memory.address import Address
-
-    return Address.of(str(where)).shown
-
-
 def encode_id(value: Id) -> str:
     """A text that keeps apart 1 and "1"."""
     if isinstance(value, bool) or not isinstance(value, str | int | np.integer):

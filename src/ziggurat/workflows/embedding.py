@@ -13,7 +13,7 @@ import torch
 from ziggurat.data.loading import load
 from ziggurat.data.pictures import PICTURES, open_image, resize
 from ziggurat.memory.memory import Hits, Memory
-from ziggurat.memory.stores import on_server, open_store
+from ziggurat.memory.opening import on_server, open_store
 from ziggurat.workflows.artifact import Artifact
 from ziggurat.workflows.methods import make_embedding, parse_method
 from ziggurat.workflows.training import loader_for, prepare

@@ -44,7 +44,7 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """Serve a memory over HTTP, with a page to search it by picture, add and forget. Ctrl-C stops it."""
-    from ziggurat.memory.stores import on_server, shown, there_is_store
+    from ziggurat.memory.opening import on_server, shown, there_is_store
 
     local = is_loopback(host)
     token = None if token_file is None else read_token(token_file)
