@@ -103,8 +103,8 @@ def check_junctions(roads):
     )
     assert found.edge_index.T.tolist() == [list(pair) for pair in want]
     for v in kept:
-        here = roads.pos[v].flip(0)[None]
-        bearings = sorted(float(azimuth(here, roads.pos[u].flip(0)[None])) for u in graph.neighbors(v))
+        others = roads.pos[list(graph.neighbors(v))].flip(1)
+        bearings = azimuth(roads.pos[v].flip(0).expand_as(others), others).sort().values.tolist()
         assert found.bearing[found.at == place[v]].sort().values.tolist() == pytest.approx(bearings)
     return found
 

@@ -1,9 +1,12 @@
+from functools import partial
+
 import pytest
 import torch
 
 from ziggurat.learning.weak.correction import keep_first, relabel_first
 
-RULES = [relabel_first, keep_first]
+RELATIONS = torch.rand(400, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+RULES = [relabel_first, partial(keep_first, RELATIONS)]
 
 
 def drawn(seed=0, rows=400, classes=5, sharp=3.0):
@@ -17,7 +20,7 @@ def drawn(seed=0, rows=400, classes=5, sharp=3.0):
 def test_shots_keep_their_labels(rule):
     scores, given, shot = drawn()
     found = rule(scores, given, shot, 0.8)
-    assert found.keep[shot].all() and torch.equal(found.label[shot], given[shot])
+    assert found.keep[shot].all() and found.sure[shot].all() and torch.equal(found.label[shot], given[shot])
 
 
 @pytest.mark.fact("fopro", 2)
@@ -35,8 +38,8 @@ def test_the_web_is_kept_relabelled_or_dropped(rule):
 def test_relabel_first_one_by_one():
     scores, given, shot = drawn()
     found = relabel_first(scores, given, shot, 0.8)
-    for t, y, is_shot, keep, label, score in zip(scores, given, shot, *found, strict=True):
-        assert score == t[y]
+    for t, y, is_shot, keep, label, sure, score in zip(scores, given, shot, *found, strict=True):
+        assert score == t[y] and bool(sure) == bool(is_shot or t.max() > 0.8)
         if is_shot:
             want = (True, int(y))
         elif t.max() > 0.8:
@@ -47,15 +50,14 @@ def test_relabel_first_one_by_one():
 
 
 def test_keep_first_one_by_one():
-    g = torch.Generator().manual_seed(1)
-    scores = torch.rand(400, 5, generator=g, dtype=torch.float64)
-    _, given, shot = drawn()
-    found = keep_first(scores, given, shot, 0.8)
-    for r, y, is_shot, keep, label in zip(scores, given, shot, found.keep, found.label, strict=True):
+    scores, given, shot = drawn()
+    found = keep_first(RELATIONS, scores, given, shot, 0.8)
+    for r, t, y, is_shot, keep, label, sure, score in zip(RELATIONS, scores, given, shot, *found, strict=True):
+        assert score == r[y] and bool(sure) == bool(is_shot or t.max() > 0.8)
         if is_shot or r[y] > 0.8:
             want = (True, int(y))
-        elif r.max() > 0.8:
-            want = (True, int(r.argmax()))
+        elif t.max() > 0.8:
+            want = (True, int(t.argmax()))
         else:
             want = (False, int(y))
         assert (bool(keep), int(label)) == want
@@ -64,4 +66,7 @@ def test_keep_first_one_by_one():
 def test_the_two_rules_differ_where_the_given_label_would_do():
     scores, given = torch.tensor([[0.85, 0.90]]), torch.tensor([0])
     no = torch.tensor([False])
-    assert int(relabel_first(scores, given, no, 0.8).label) == 1 and int(keep_first(scores, given, no, 0.8).label) == 0
+    assert (
+        int(relabel_first(scores, given, no, 0.8).label) == 1
+        and int(keep_first(scores, scores, given, no, 0.8).label) == 0
+    )

@@ -143,13 +143,13 @@ def test_losses_one_by_one(stage):
             t = 0.5 * h.softmax(0) + 0.5 * (made.prototypes @ z / 0.1).softmax(0)
             r = torch.stack([made.relation(z, c) for c in made.prototypes])
             by_hand = int(t.argmax()) if t.max() > 0.8 and not shot else int(y)
-            kept = bool(shot) or bool(t.max() > 0.8) or bool(t[y] > 1 / CLASSES)
+            sure = bool(shot) or bool(t.max() > 0.8)
             if stage == 2:
-                label, keep = by_hand, kept
+                label, keep = by_hand, sure or bool(t[y] > 1 / CLASSES)
             else:
                 s = r.sigmoid()
-                label = int(y) if shot or s[y] > 0.8 else int(s.argmax())
-                keep = bool(shot) or bool(s.max() > 0.8)
+                label = int(y) if shot or s[y] > 0.8 or t.max() <= 0.8 else int(t.argmax())
+                keep = sure or bool(s[y] > 0.8)
             others = [(-r[k]).sigmoid().log() for k in range(CLASSES) if k != by_hand]
             values = {
                 "classify": (-h.log_softmax(0)[label], keep),
@@ -157,7 +157,7 @@ def test_losses_one_by_one(stage):
                 "low_dim": (-(made.low_dim(z) / 0.1).log_softmax(0)[label], keep),
                 "instance": (instance_contrast(z[None], key[None], made.queue.vectors, 0.1)[0], True),
                 "reconstruct": ((made.reconstructor(z) - f[0]).square().mean(), True),
-                "relation": (-r[by_hand].sigmoid().log() / 2 - sum(others) / (2 * len(others)), kept),
+                "relation": (-r[by_hand].sigmoid().log() / 2 - sum(others) / (2 * len(others)), sure),
             }
             for name, (value, counted) in values.items():
                 sums[name] += float(value) * counted

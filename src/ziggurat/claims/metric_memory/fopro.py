@@ -20,7 +20,7 @@ import torch
 from kornia.enhance import jpeg_codec_differentiable
 from kornia.filters import gaussian_blur2d
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ziggurat.claims.choosing import best_on_validation
@@ -30,7 +30,7 @@ from ziggurat.data.datasets import Images, Table
 from ziggurat.data.feeds import feed
 from ziggurat.data.seeds import derive, generator
 from ziggurat.data.shots_feed import WebAndShots
-from ziggurat.data.transforms import pad_to, simsiam_view
+from ziggurat.data.transforms import pad_to
 from ziggurat.learning.features import frozen, logits
 from ziggurat.learning.supervised import Supervised
 from ziggurat.learning.weak.fopro import FoPro
@@ -39,8 +39,8 @@ from ziggurat.nn.fitting import fit
 from ziggurat.nn.mlp import MLP
 from ziggurat.vision.backbones.efficientnet_lite import features, pretrained_efficientnet_lite0
 
-PIXELS, WIDTH, WEB, OUTSIDE, POOL, VALID, TEST = 96, 1280, 7_200, 800, 1_000, 1_000, 2_000
-GREY, BLUR, QUALITY = 0.7, 0.7, 15.0
+PIXELS, WIDTH, WEB, OUTSIDE, POOL, VALID, TEST = 128, 1280, 7_200, 800, 1_000, 1_000, 2_000
+GREY, BLUR, QUALITY, STRONG = 0.7, 0.7, 15.0, 0.5
 SHOTS, BATCH, HIDDEN, STEPS = (1, 4, 16), 256, 256, {1: 150, 2: 300, 3: 200, 4: 100}
 RATES, CE_STEPS, CE_REPEATS = (1e-3, 3e-3), (100, 400), (1, 10)
 
@@ -55,7 +55,7 @@ notes = Notes(
 
 
 class World(NamedTuple):
-    """Features: of the web and of the pool of shots both views side by side; and the web's true labels, −1 outside of the classes."""
+    """Features of the web and its true labels, −1 outside of the classes; of what shots are drawn from, and of what chooses and tests."""
 
     web: Table
     truth: Tensor
@@ -70,21 +70,11 @@ def in_web_style(images: Tensor) -> Tensor:
     return jpeg_codec_differentiable(gaussian_blur2d(grey, (5, 5), (BLUR, BLUR)), torch.tensor([QUALITY])).clamp(0, 1)
 
 
-def drawn(images: Images, name: str, strong: bool) -> Table:
-    """Features of the images, and with `strong` beside them those of a strong view."""
+def drawn(images: Images, name: str) -> Table:
+    """Features of the images, all of one length."""
     network = pretrained_efficientnet_lite0()
-    versions = [images]
-    if strong:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            view = simsiam_view(32, blur=False)(images.inputs(slice(None)))
-        versions.append(Images((255 * view).round().to(torch.uint8), images.labels, images.classes, name))
-    found = [
-        frozen(network, lambda x: features(network, x, PIXELS), part, f"efficientnet_lite0 at {PIXELS} pixels")
-        for part in versions
-    ]
-    x = torch.cat([normalize(part, dim=1) * WIDTH**0.5 for part in found], 1)
-    return Table(x, images.labels, images.classes, name)
+    x = frozen(network, lambda x: features(network, x, PIXELS), images, f"efficientnet_lite0 at {PIXELS} pixels")
+    return Table(normalize(x, dim=1) * WIDTH**0.5, images.labels, images.classes, name)
 
 
 def world(run: Run) -> World:
@@ -98,22 +88,12 @@ def world(run: Run) -> World:
     styled = (255 * in_web_style(pixels)).round().to(torch.uint8)
     noisy = torch.cat([noisy[web], labels]).long()
     return World(
-        drawn(Images(styled, noisy, train.classes, "web"), "web", True),
+        drawn(Images(styled, noisy, train.classes, "web"), "web"),
         torch.cat([train.labels[web], torch.full((OUTSIDE,), -1)]),
-        drawn(train.subset(pool), "pool", True),
-        drawn(train.subset(valid), "valid", False),
-        drawn(test.subset(slice(TEST)), "test", False),
+        drawn(train.subset(pool), "pool"),
+        drawn(train.subset(valid), "valid"),
+        drawn(test.subset(slice(TEST)), "test"),
     )
-
-
-def weak(x: Tensor) -> Tensor:
-    """The weak view of rows that hold two; rows that hold one."""
-    return x[:, :WIDTH]
-
-
-def strong(x: Tensor) -> Tensor:
-    """The strong view."""
-    return x[:, WIDTH:]
 
 
 def some_shots(pool: Table, k: int, seed: int) -> Table:
@@ -130,7 +110,7 @@ def accuracy(learner: FoPro | Supervised, data: Table) -> float:
 def cross_entropy(w: World, shots: Table, rate: float, steps: int, repeat: int, seed: int) -> tuple[float, float]:
     """Accuracy on validation and test images after training on the web and the shots."""
     torch.manual_seed(derive(seed, "network"))
-    x = torch.cat([weak(w.web.x), weak(shots.x).repeat(repeat, 1)])
+    x = torch.cat([w.web.x, shots.x.repeat(repeat, 1)])
     data = Table(x, torch.cat([w.web.labels, shots.labels.repeat(repeat)]), w.web.classes, "web and shots")
     learner = Supervised(MLP(WIDTH, 10, (HIDDEN,)), rate)
     fit(learner, feed(data, learner.feed, BATCH, seed), steps=steps, seed=seed)
@@ -154,7 +134,7 @@ def fopro(w: World, k: int, rate: float, seed: int, arms: tuple[str, ...]) -> di
 
     def made() -> FoPro:
         network = MLP(WIDTH, 10, (HIDDEN,))
-        return FoPro(network, 10, hidden=HIDDEN, queue=2048, momentum=0.99, weak=weak, strong=strong, lr=rate)
+        return FoPro(network, 10, hidden=HIDDEN, queue=2048, momentum=0.99, strong=nn.Dropout(STRONG), lr=rate)
 
     def train(learner: FoPro, stage: int, rule: int, on: WebAndShots) -> None:
         learner.enter(rule)
@@ -170,7 +150,7 @@ def fopro(w: World, k: int, rate: float, seed: int, arms: tuple[str, ...]) -> di
         if arm != "rule":
             learner.load_state_dict(states["start"])
             by = w.web if arm == "web_prototypes" else shots
-            learner.guide(weak(by.x), by.labels)
+            learner.guide(by.x, by.labels)
             train(learner, 2, 2, data)
             states[arm] = {name: value.clone() for name, value in learner.state_dict().items()}
         else:

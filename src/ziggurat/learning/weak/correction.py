@@ -10,11 +10,15 @@ from torch import Tensor
 
 
 class Corrected(NamedTuple):
-    """What is to be done with each sample: keep (B,), whether it counts; label (B,), the given one or a new one; score (B,), of the
-    given one."""
+    """What is to be done with each sample.
+
+    keep (B,): whether it counts; label (B,): the given one or a new one; sure (B,): shots, and samples with a t above the threshold;
+    score (B,): of the given label.
+    """
 
     keep: Bool[Tensor, " B"]
     label: Int64[Tensor, " B"]
+    sure: Bool[Tensor, " B"]
     score: Float[Tensor, " B"]
 
 
@@ -29,20 +33,25 @@ def relabel_first(
     score, (best, label) = _of_given(scores, given), scores.max(1)
     replaced = (best > threshold) & ~is_shot
     keep = replaced | (score > 1 / scores.shape[1]) | is_shot
-    return Corrected(keep, torch.where(replaced, label, given), score)
+    return Corrected(keep, torch.where(replaced, label, given), replaced | is_shot, score)
 
 
 def keep_first(
-    scores: Float[Tensor, "B K"], given: Int64[Tensor, " B"], is_shot: Bool[Tensor, " B"], threshold: float
+    relations: Float[Tensor, "B K"],
+    scores: Float[Tensor, "B K"],
+    given: Int64[Tensor, " B"],
+    is_shot: Bool[Tensor, " B"],
+    threshold: float,
 ) -> Corrected:
-    """The given label is kept where its score is above the threshold; else the best one replaces it if its score is.
+    """The given label is kept where its relation is above the threshold; else arg-max t replaces it where max t is.
 
-    Shapes: scores are each in [0, 1], one for each pair of a sample and a class; several may be high.
+    Shapes: relations r are each in [0, 1], and several may be high; scores t are probabilities of the classes. The score of the given
+    label is its relation.
     """
-    score, (best, label) = _of_given(scores, given), scores.max(1)
-    replaced = (best > threshold) & (score <= threshold) & ~is_shot
-    keep = (best > threshold) | is_shot
-    return Corrected(keep, torch.where(replaced, label, given), score)
+    score, (best, label) = _of_given(relations, given), scores.max(1)
+    kept = (score > threshold) | is_shot
+    replaced = (best > threshold) & ~kept
+    return Corrected(kept | replaced, torch.where(replaced, label, given), (best > threshold) | is_shot, score)
 
 
 def _of_given(scores: Float[Tensor, "B K"], given: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:

@@ -8,13 +8,13 @@ label, by which they are also judged: first by a rule made by hand, then by a sm
     c_y ← norm(m c_y + (1 − m) z')                                            prototypes follow the images that are kept
     L = CE(h(f), y) + CE(z·c / τ, y) + CE(g(z) / τ, y)                          on kept images, y the corrected label
         + InfoNCE(z, z'_strong, queue) + ‖back(z) − f‖²                         on all images
-        + BCE(relation(z, c), y)                                              on what t keeps, in every stage
+        + BCE(relation(z, c), y)                                              where t is above the threshold, and on shots
 
 f are features of the encoder, z the projection of unit length, and a prime marks the encoder that follows by a moving average. No
 gradient of the reconstruction reaches the encoder, and none of the relation reaches anything but itself.
 
-The authors' release differs in what is tuned: the relation is trained by a softmax over classes and has no biases, its rule is merged
-with the rule by hand, margins and temperatures of each class are options, and the last stage uses mix-up.
+In the authors' release the relation is trained by a softmax over classes and has no biases; in stage 3 it relabels, too, or (in the
+scripts) what either rule keeps is kept; margins and temperatures of each class are options, and the last stage uses mix-up.
 
 Y. Qin, X. Chen, C. Chen, Y. Shen, B. Ren, Y. Gu, J. Yang, C. Shen, FoPro: Few-Shot Guided Robust Webly-Supervised Prototypical Learning,
 2022, arXiv:2212.00465.
@@ -137,8 +137,9 @@ class FoPro(Learner):
     """Trains a network on the web's labels, guided by shots, in four stages.
 
     1, warm-up: cross-entropy on all labels; the projection learns to reconstruct. Then `guide(shots, labels)` sets the prototypes.
-    2: everything is learnt, labels are corrected by `relabel_first(t)`. 3: by `keep_first(r)`; stage 2 must have lasted until the relation
-    knows what belongs together. Then `clean` says what became of the web, and in stage 4 the classifier alone is trained on what is kept.
+    2: everything is learnt, labels are corrected by `relabel_first(t)`. 3: by `keep_first(r, t)`; stage 2 must have lasted until the
+    relation knows what belongs together. Then `clean` says what became of the web, and in stage 4 the classifier alone is trained on what
+    is kept.
 
     Arguments:
         network: a `Staged` backbone; its classifier is removed.
@@ -149,7 +150,7 @@ class FoPro(Learner):
         momentum: of the encoder that follows.
         prototype_momentum: m.
         temperature: τ.
-        threshold: above it t relabels, and r keeps or relabels.
+        threshold: above it t relabels and r keeps.
         alpha: share of the classifier in t.
         weak, strong: make the two views of training batches; None leaves samples as they are.
         lr: of Adam.
@@ -265,10 +266,11 @@ class FoPro(Learner):
         """What the rule by hand says, and what the stage decides: the same in stage 2, by the relation from stage 3 on."""
         if not self.prototypes.any():
             raise ValueError("the prototypes are not set; call guide(shots, labels) after stage 1.")
-        by_hand = relabel_first(self.scores(logits, z), given, is_shot, self.threshold)
+        scores = self.scores(logits, z)
+        by_hand = relabel_first(scores, given, is_shot, self.threshold)
         if self.stage <= 2:
             return by_hand, by_hand
-        return by_hand, keep_first(self.relations(z).detach().sigmoid(), given, is_shot, self.threshold)
+        return by_hand, keep_first(self.relations(z).detach().sigmoid(), scores, given, is_shot, self.threshold)
 
     def losses(self, batch: GuidedViews) -> dict[str, Tensor]:  # type: ignore[override]
         weak, strong = batch.views
@@ -290,7 +292,7 @@ class FoPro(Learner):
         }
         terms["instance"] = instance_contrast(z, self._seen.strong, self.queue.vectors, self.temperature)
         terms["reconstruct"] = self.reconstruction(features, z.detach())
-        terms["relation"] = among(pair_loss(self.relations(z), by_hand.label), by_hand.keep)
+        terms["relation"] = among(pair_loss(self.relations(z), by_hand.label), by_hand.sure)
         return terms
 
     def reconstruction(self, features: Float[Tensor, "B F"], z: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
