@@ -33,7 +33,7 @@ def test_search_filters_edits_and_reopening(place):
     again = Memory.open(place)
     assert again.search(x[5], 3).ids == memory.search(x[5], 3).ids
     assert "<table>" in hits._repr_html_()
-    with value_error("exact or hnsw"):
+    with value_error("exact, hnsw or graph"):
         Memory.open(place, index="fast")
 
 
@@ -82,7 +82,7 @@ def test_searching_while_adding(place):
 def test_another_process_changes_the_store_in_the_middle_of_a_search(place):
     memory, other = Memory.open(place, 8), open_store(place, 8)
     memory.add(list(range(9)), vectors(9), [{"n": i} for i in range(9)])
-    read, scan = memory.store.vectors, memory.store.scan
+    read, select = memory.store.vectors, memory.store.select
 
     def changed_before_reading(keys):
         memory.store.vectors = read
@@ -90,11 +90,11 @@ def test_another_process_changes_the_store_in_the_middle_of_a_search(place):
         return read(keys)
 
     def changed_before_the_filter(where):
-        memory.store.scan = scan
+        memory.store.select = select
         other.upsert([2, 3], vectors(2, seed=3), [{"n": 2}, {"n": 100}])
-        return scan(where)
+        return select(where)
 
-    memory.store.vectors, memory.store.scan = changed_before_reading, changed_before_the_filter
+    memory.store.vectors, memory.store.select = changed_before_reading, changed_before_the_filter
     assert sorted(memory.search(vectors(1), 9, "n < 100").ids[0]) == [2, 4, 5, 6, 7, 8]
     assert sorted(memory.search(vectors(1), 9).ids[0]) == [2, 3, 4, 5, 6, 7, 8]
 
@@ -161,7 +161,7 @@ class Machine(RuleBasedStateMachine):
         assert len(self.memory) == len(self.truth)
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize("kind", ["exact", "hnsw", "graph"])
 def test_any_calls_against_a_dict(new_place, kind):
     few = settings(max_examples=8, stateful_step_count=12, deadline=None)
     run_state_machine_as_test(lambda: Machine(new_place(), kind), settings=few)

@@ -11,7 +11,7 @@ import pytest
 from tests.memory.cable import Cable
 from tests.memory.server import Server, connected, short_folder
 from tests.memory.test_indexes import vectors
-from tests.memory.test_stores import together
+from tests.memory.test_stores import known, together
 from tests.typecheck import value_error
 from ziggurat.memory import Memory, open_store, parse
 
@@ -82,22 +82,22 @@ def test_a_connection_that_is_terminated_in_the_middle(server, url, when, change
 def test_a_change_and_its_version_are_seen_together(server, url):
     store, other = open_store(url, 4), open_store(url, 4)
     store.add(["a", "b"], vectors(2, 4))
-    before, known = other.version, other.known()
+    before, rows = other.version, known(other)
     with connected(server) as connection:
         with held_at(connection, name_of(url), "the commit"):
             writer = threading.Thread(target=lambda: store.upsert(["b", "stop"], vectors(2, 4, seed=1)))
             writer.start()
             until(connection, WAITING)
-            assert other.version == before and other.known() is known
+            assert other.version == before and known(other).equals(rows)
         writer.join()
-    assert other.version == before + 1 and sorted(other.known()["id"]) == ["a", "b", "stop"]
+    assert other.version == before + 1 and sorted(known(other)["id"]) == ["a", "b", "stop"]
 
 
 def test_a_connection_that_died_while_idle_is_opened_again(server, url):
     store = open_store(url, 4)
     calls = [
         lambda: store.add(["a"], vectors(1, 4)), lambda: store.version, lambda: store.upsert(["b"], vectors(1, 4)),
-        lambda: store.get(["a"]), lambda: store.remove(["a"]), lambda: store.scan("id = 'b'"), lambda: store.known(),
+        lambda: store.get(["a"]), lambda: store.remove(["a"]), lambda: store.scan("id = 'b'"), lambda: store.keys(),
     ]  # fmt: skip
     with connected(server) as connection:
         for call in calls:
@@ -109,7 +109,7 @@ def test_a_connection_that_died_while_idle_is_opened_again(server, url):
                 "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'ziggurat')",
             )
             call()
-    assert store.known()["id"].to_list() == ["b"]
+    assert known(store)["id"].to_list() == ["b"]
 
 
 def test_a_cable_that_is_cut_at_any_byte(server, url):
@@ -205,11 +205,11 @@ def test_makers_of_one_store_wait_for_each_other(url):
 def test_what_is_known_follows_changes_and_a_store_that_was_made_anew(server, url):
     store, other = open_store(url, 4), open_store(url, 4)
     store.add(list(range(6)), vectors(6, 4), [{"n": i} for i in range(6)])
-    assert len(store.known()) == 6
+    assert len(known(store)) == 6
     other.upsert([0, 9], vectors(2, 4), [{"n": 50}, {}])
     other.remove([3, 4])
-    fresh = open_store(url).known().set_index("key").sort_index()
-    assert store.known().set_index("key").sort_index().equals(fresh) and len(fresh) == 5
+    fresh = known(open_store(url)).set_index("key").sort_index()
+    assert known(store).set_index("key").sort_index().equals(fresh) and len(fresh) == 5
     with connected(server) as connection:
         connection.execute(f"DROP TABLE {name_of(url)}")
         with value_error("cannot be read or written"):
@@ -217,7 +217,7 @@ def test_what_is_known_follows_changes_and_a_store_that_was_made_anew(server, ur
         again = open_store(url, 4)
         for i in range(5):
             again.add([f"new{i}"], vectors(1, 4))
-    assert sorted(store.known()["id"]) == [f"new{i}" for i in range(5)] and len(store) == 5
+    assert sorted(known(store)["id"]) == [f"new{i}" for i in range(5)] and len(store) == 5
 
 
 def test_what_postgresql_cannot_keep_is_refused_whole(url):

@@ -22,6 +22,12 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+def known(store):
+    """All rows: key, id and metadata."""
+    keys = store.keys()
+    return store.rows(keys).assign(key=keys)
+
+
 def test_what_was_given_comes_back(place):
     ids = [1, "1", -(10**30), *HOSTILE[:-2], HOSTILE[-1]]
     metadata = [
@@ -41,14 +47,16 @@ def test_what_was_given_comes_back(place):
     x = vectors(len(ids))
     store = open_store(place)
     assert store.dimension is None and store.version == 0 and len(store) == 0 and store.get(["a"]) == [None]
-    assert store.known().empty and store.scan().empty and store.remove(["a"]) == 0
+    assert known(store).empty and store.scan().empty and store.remove(["a"]) == 0
     store.add(ids, x, metadata)
     found = open_store(place).get(ids)
     assert [row["id"] for row in found] == ids and [row["metadata"] for row in found] == metadata
     assert np.array_equal(np.stack([row["vector"] for row in found]), x)
     assert all(type(row["metadata"][k]) is type(m[k]) for row, m in zip(found, metadata, strict=True) for k in m)
-    known = store.known()
-    assert np.array_equal(store.vectors(known["key"].to_numpy())[::-1], store.vectors(known["key"].to_numpy()[::-1]))
+    keys = store.keys()
+    assert np.array_equal(store.vectors(keys)[::-1], store.vectors(keys[::-1]))
+    assert store.rows(keys[::-1])["id"].to_list() == store.rows(keys)["id"].to_list()[::-1]
+    assert sorted(store.select("whole < 5")) == sorted(keys[[i in ids[:5] for i in store.rows(keys)["id"]]])
     scanned = {row["id"]: row for row in store.scan("whole < 5").to_dict("records")}
     assert set(scanned) == set(ids[:5]) and scanned["1"]["real"] == 1.0 and scanned["1"]["none"] is None
     assert scanned[1]["text"] == HOSTILE[0] and set(store.scan("whole > 99").columns) == set(store.scan().columns)
@@ -65,17 +73,20 @@ def test_versions_grow_with_changes_and_keys_are_never_used_again(place):
     ]:
         change()
         versions.append(other.version)
-        assert store.version == other.version and store.known()["id"].to_list() == other.known()["id"].to_list()
+        assert store.version == other.version
+        rows = [known(one).set_index("key").sort_index() for one in (store, other)]
+        assert rows[0].equals(rows[1])
         assert store.seen == other.seen == versions[-1]
-        keys.append(dict(zip(store.known()["id"], store.known()["key"], strict=True)))
+        keys.append(dict(zip(rows[0]["id"], rows[0].index, strict=True)))
     assert versions == sorted(set(versions))
     assert keys[0][2] != keys[1][2] and keys[0][1] == keys[1][1] != keys[3][1] and set(keys[2]) == {2, 3}
     version = store.version
     assert store.remove(["nobody"]) == store.remove([]) == 0 and store.version == version
     store.add([], np.zeros((0, 4)))
     assert store.version == version and store.get([]) == []
-    with pytest.raises(LookupError):
-        store.vectors(np.array([keys[0][1]]))
+    for read in (store.vectors, store.rows):
+        with pytest.raises(LookupError):
+            read(np.array([keys[0][1]]))
     store.close()
     assert len(store) == 3
 

@@ -7,6 +7,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -86,12 +87,19 @@ def check_digest(path: Path, expected: str) -> None:
     write_atomically(memory, json.dumps({**checked, key: expected}, indent=0).encode())
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name and renames it, so that it is there whole or not at all."""
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary name to write under, which becomes the file's own when all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name and renames it, so that it is there whole or not at all."""
+    with written(path) as temporary:
+        temporary.write_bytes(content)

@@ -10,20 +10,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
-from ziggurat.memory.indexes import KINDS, ExactIndex, Metric, load_index
+from ziggurat.memory.fields import EXACT, kind
+from ziggurat.memory.indexes import FEW, ExactIndex, Metric
+from ziggurat.memory.kinds import KINDS, load_index
 from ziggurat.memory.opening import open_store
-from ziggurat.memory.stores import TRIES, Id, LanceStore, Store, encode_id
+from ziggurat.memory.planning import Plan
+from ziggurat.memory.stores import TRIES, Id, LanceStore, Store, encode_id, places
+from ziggurat.memory.where import Filter, parse
+from ziggurat.memory.windows import Interval, Windows, interval
+
+FILTERS = 8  # whose rows are kept until the store changes
+AGED = 100  # rows of a range that went since graphs were built over it
 
 
 @dataclass(frozen=True)
 class Hits:
-    """Neighbours of each query: ids and metadata as lists (M, k'), distances (M, k') ascending, ties by id."""
+    """Neighbours of each query: ids and metadata as lists (M, k'), distances (M, k') ascending, ties by id; and how they were found."""
 
     ids: list[list[Id]]
     distances: np.ndarray
     metadata: list[list[dict[str, Any]]]
+    plan: Plan
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -47,6 +55,8 @@ class Memory:
     def __init__(self, store: Store, index: ExactIndex) -> None:
         self.store, self.index = store, index
         self._version = -1
+        self._windows: dict[str, Windows] = {}
+        self._filters: dict[str, np.ndarray] = {}
         self._lock = threading.RLock()
 
     @classmethod
@@ -54,7 +64,7 @@ class Memory:
         cls,
         path: str | Path,
         dimension: int | None = None,
-        index: Literal["exact", "hnsw"] = "exact",
+        index: Literal["exact", "hnsw", "graph"] = "exact",
         metric: Metric = "cosine",
     ) -> Memory:
         """The memory in a folder, or on the server of a postgresql:// URL; made when it is not there.
@@ -62,7 +72,7 @@ class Memory:
         A saved index that fits is used. That of a server store lives in memory only: it is built from the store at the first search.
         """
         if index not in KINDS:
-            raise ValueError(f"index must be exact or hnsw, got {index!r}.")
+            raise ValueError(f"index must be exact, hnsw or graph, got {index!r}.")
         store = open_store(path, dimension)
         if store.dimension is None:
             raise ValueError(f"there is no store at {store.name} yet; say the dimension of its vectors to make one.")
@@ -86,14 +96,14 @@ class Memory:
             self.index.save(path, self._version)
             return path
 
-    def _catch_up(self) -> pd.DataFrame:
+    def _catch_up(self) -> None:
         """Brings the index to the store's version: keys that came are added, keys that went are removed."""
         while True:
-            rows = self.store.known()
+            there = self.store.keys()
             if self.store.seen == self._version:
-                return rows
-            there, mine = rows["key"].to_numpy(dtype=np.int64), self.index.keys()
-            gone, new = np.setdiff1d(mine, there), np.setdiff1d(there, mine)
+                return
+            mine = self.index.keys()
+            gone, new = mine[places(there, mine) < 0], there[places(mine, there) < 0]
             try:
                 vectors = self.store.vectors(new)
             except LookupError:  # another process removed some of them in between
@@ -102,17 +112,20 @@ class Memory:
                 self.index.remove(gone)
             if len(new):
                 self.index.add(new, vectors)
-            self._version = self.store.seen
-            return rows
+            self._version, self._filters = self.store.seen, {}
+            return
 
-    def _selected(self, where: str | None) -> tuple[pd.DataFrame, np.ndarray | None]:
-        """Rows, and the keys that a filter selects, of one version of the store (or nearly, where others never stop writing)."""
+    def _selected(self, where: str) -> np.ndarray:
+        """The keys that a filter selects in the index's version of the store (or nearly, where others never stop writing)."""
         for _ in range(TRIES):
-            rows = self._catch_up()
-            allowed = None if where is None else self.store.scan(where)["key"].to_numpy(dtype=np.int64)
+            self._catch_up()
+            if where in self._filters:
+                return self._filters[where]
+            allowed = self.store.select(where)
             if self.store.seen == self._version:
                 break
-        return rows, allowed
+        self._filters = dict([*self._filters.items(), (where, allowed)][-FILTERS:])
+        return allowed
 
     def __len__(self) -> int:
         return len(self.store)
@@ -137,18 +150,72 @@ class Memory:
         with self._lock:
             return self.store.get(ids)
 
-    def search(self, queries: np.ndarray, k: int = 10, where: str | None = None) -> Hits:
-        """The k nearest rows of each query among those that a filter selects: exactly min(k, alive) of them."""
+    def prepare(self, field: str) -> None:
+        """Builds graphs over the ranges of a field of numbers, by which filters such as `year >= 2020 and year < 2024` are searched then.
+
+        They are kept in memory, follow additions and removals as long as these are few, and are built anew by another call.
+        """
+        if self.index.metric == "ip":
+            raise ValueError("graphs over ranges need the metric cosine or l2, not ip.")
         with self._lock:
-            rows, allowed = self._selected(where)
-            keys, apart = self.index.search(np.atleast_2d(np.asarray(queries, dtype=np.float32)), k, allowed)
-            place = pd.Series(np.arange(len(rows)), index=rows["key"].to_numpy())
-            ids, metadata = rows["id"].to_list(), rows["metadata"].to_list()
-        found, order = [], []
-        for row, away in zip(keys, apart, strict=True):
-            places = [int(place[key]) for key in row]
-            ranks = sorted(range(len(places)), key=lambda j: (away[j], encode_id(ids[places[j]])))
-            order.append(ranks)
-            found.append([places[j] for j in ranks])
-        away = np.take_along_axis(apart, np.array(order, dtype=np.int64).reshape(apart.shape), 1)
-        return Hits([[ids[p] for p in row] for row in found], away, [[metadata[p] for p in row] for row in found])
+            self._catch_up()
+            rows = self.store.scan(f"{field} is not null")
+            if {kind(type(value)) for value in rows[field]} != {"numbers"}:
+                raise ValueError(
+                    f"the field {field!r} does not hold numbers in any row, or not only; it has no ranges."
+                )
+            if any(isinstance(value, int) and abs(value) > EXACT for value in rows[field]):
+                raise ValueError(
+                    f"the field {field!r} holds whole numbers beyond {EXACT:,}, which are not told apart here."
+                )
+            labels = rows[field].to_numpy(dtype=np.float64)
+            if not np.isfinite(labels).all():
+                raise ValueError(f"the field {field!r} holds numbers that are not finite; it has no ranges.")
+            keys = rows["key"].to_numpy(dtype=np.int64)
+            self._windows[field] = Windows(field, keys, self.index.vectors(keys), labels)
+
+    def search(self, queries: np.ndarray, k: int = 10, where: str | None = None) -> Hits:
+        """The k nearest rows of each query among those that a filter selects: exactly min(k, alive) of them.
+
+        `Hits.plan` says how they were found: by looking at all that are selected where these are few, through the graphs over a field
+        that was prepared where the filter is a range of it, or as the index plans.
+        """
+        queries = np.atleast_2d(np.asarray(queries, dtype=np.float32))
+        with self._lock:
+            if where is None:
+                self._catch_up()
+            allowed = None if where is None else self._selected(where)
+            plan = self.index.plan(k, None if allowed is None else len(allowed))
+            windows = None if where is None or allowed is None else self._within(parse(where), k, allowed)
+            if windows is None or allowed is None:
+                keys, away = self.index.search(queries, k, allowed)
+            else:
+                prepared, within = windows
+                plan = Plan(
+                    "windows",
+                    len(allowed),
+                    len(self.index),
+                    f"the filter is a range of {prepared.field}, which was prepared",
+                )
+                keys, away = prepared.search(self.index, queries, k, within, allowed)
+            different, at = np.unique(keys, return_inverse=True)
+            rows = self.store.rows(different)
+        ids, metadata = (rows[name].to_numpy(dtype=object)[at.reshape(keys.shape)] for name in ("id", "metadata"))
+        for row in np.flatnonzero((np.diff(away) == 0).any(1)):
+            texts = [encode_id(one) for one in ids[row].tolist()]
+            order = np.array(
+                sorted(range(len(texts)), key=list(zip(away[row].tolist(), texts, strict=True)).__getitem__)
+            )
+            ids[row], metadata[row] = ids[row, order], metadata[row, order]
+        return Hits(ids.tolist(), away, metadata.tolist(), plan)
+
+    def _within(self, where: Filter, k: int, selected: np.ndarray) -> tuple[Windows, Interval] | None:
+        """The prepared field that a filter is a range of, if the graphs over it are worth it and have not aged too much."""
+        if len(selected) <= max(FEW, 4 * k):
+            return None
+        for field, windows in self._windows.items():
+            if (within := interval(where, field)) is not None:
+                gone, came = windows.changed(within, selected)
+                if gone <= AGED and len(came) <= FEW:
+                    return windows, within
+        return None

@@ -16,7 +16,7 @@ from psycopg.types.json import set_json_dumps
 
 from ziggurat.memory.address import STORES, Address
 from ziggurat.memory.sql import to_sql
-from ziggurat.memory.stores import Id, Rows, Store, checked, encode_id, spread, taken
+from ziggurat.memory.stores import Id, Rows, Store, checked, encode_id, found, spread, taken
 from ziggurat.memory.where import parse
 
 Result = TypeVar("Result")
@@ -48,7 +48,7 @@ class PostgresStore(Store):
         self.dimension: int | None = None
         self._lock = threading.RLock()
         self._connection: Connection | None = None
-        self._known, self._known_version = _frame([]), -1
+        self._known, self._known_version, self._order = _frame([]), -1, np.zeros(0, np.int64)
         self._kinds: dict[str, set[str]] = {}
         self._kinds_version = -1
         whole = self._run(READ, self._whole)
@@ -205,17 +205,23 @@ class PostgresStore(Store):
     def _rows(self, connection: Connection, query: str, *values: Any) -> list[tuple]:
         return connection.execute(sql.SQL(query).format(self._table), values, binary=True).fetchall()  # type: ignore[arg-type]
 
-    def known(self) -> pd.DataFrame:
-        """`key`, `id` and `metadata` of every row. When the version has changed, only what is new is fetched."""
+    def keys(self) -> np.ndarray:
+        """The key of every row. Ids and metadata are kept beside them; when the version has changed, only what is new is fetched."""
 
-        def read(connection: Connection) -> pd.DataFrame:
+        def read(connection: Connection) -> np.ndarray:
             self.seen = self._now(connection)
             if self.seen != self._known_version:
                 self._known = self._changed(connection) if self.seen else _frame([])
                 self._known_version = self.seen
-            return self._known
+                self._order = self._known["key"].to_numpy(np.int64).argsort()
+            return self._known["key"].to_numpy(np.int64).copy()
 
         return self._run(READ, read)
+
+    def rows(self, keys: np.ndarray) -> pd.DataFrame:
+        with self._lock:
+            at = found(self._known["key"].to_numpy(np.int64), np.asarray(keys, np.int64), self.name, self._order)
+            return self._known[["id", "metadata"]].take(at).reset_index(drop=True)
 
     def _changed(self, connection: Connection) -> pd.DataFrame:
         there = np.array([row[0] for row in self._rows(connection, "SELECT key FROM {}")], np.int64)
@@ -299,18 +305,26 @@ class PostgresStore(Store):
 
         return self._run(READ, read)
 
-    def scan(self, where: str | None = None) -> pd.DataFrame:
+    def _selected(self, columns: str, where: str | None) -> list[tuple]:
+        """Columns of the rows that a filter selects."""
+
         def read(connection: Connection) -> list[tuple]:
             self.seen = self._now(connection)
             if self.seen != self._kinds_version:
                 self._kinds = self._fields(connection) if self.seen else {"id": set()}
                 self._kinds_version = self.seen
             condition, values = (sql.SQL("TRUE"), []) if wanted is None else to_sql(wanted, self._kinds)
-            query = sql.SQL("SELECT key, id, metadata FROM {} WHERE {}").format(self._table, condition)
+            query = sql.SQL("SELECT " + columns + " FROM {} WHERE {}").format(self._table, condition)  # type: ignore[arg-type]
             return connection.execute(query, values, binary=True).fetchall() if self.seen else []
 
         wanted = None if where is None else parse(where)
-        frame = _frame(self._run(READ, read))
+        return self._run(READ, read)
+
+    def select(self, where: str) -> np.ndarray:
+        return np.array([row[0] for row in self._selected("key", where)], np.int64)
+
+    def scan(self, where: str | None = None) -> pd.DataFrame:
+        frame = _frame(self._selected("key, id, metadata", where))
         names = [name for name in self._kinds if name not in ("key", "id")]
         fields = spread(frame["metadata"]).reindex(columns=names).astype(object)
         return pd.concat([frame[["key", "id"]], fields.where(fields.notna(), None)], axis=1)

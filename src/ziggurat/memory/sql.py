@@ -15,6 +15,7 @@ from typing import Any
 
 from psycopg import sql
 
+from ziggurat.memory.fields import Value, kind
 from ziggurat.memory.where import (
     Comparison,
     Every,
@@ -22,9 +23,7 @@ from ziggurat.memory.where import (
     Membership,
     Missing,
     Not,
-    Value,
     compare_like_with_like,
-    kind,
     unknown,
 )
 

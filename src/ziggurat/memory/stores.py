@@ -16,9 +16,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from filelock import FileLock
 
-from ziggurat.memory.where import mask
+from ziggurat.memory.fields import Fields
+from ziggurat.memory.where import mask, parse
 
 Id = str | int
 Result = TypeVar("Result")
@@ -29,8 +32,8 @@ EVERYTHING = (1 << 31) - 1  # a query without a limit returns ten rows
 class Store(ABC):
     """What a memory asks of a store.
 
-    `name` is what a message calls it, `dimension` that of its vectors (None while it is not made), and `seen` the version that `known`
-    or `scan` last showed.
+    `name` is what a message calls it, `dimension` that of its vectors (None while it is not made), and `seen` the version that `keys`,
+    `select` or `scan` last showed. Every row has a key of 62 random bits that is never used again: a replaced row has a new one.
     """
 
     name: str
@@ -58,8 +61,16 @@ class Store(ABC):
         """`key`, `id` and the fields of the metadata as columns, of the rows that a filter selects."""
 
     @abstractmethod
-    def known(self) -> pd.DataFrame:
-        """`key`, `id` (as given) and `metadata` (dict) of every row, kept until the version changes."""
+    def keys(self) -> np.ndarray:
+        """The key of every row (n)."""
+
+    @abstractmethod
+    def select(self, where: str) -> np.ndarray:
+        """The keys of the rows that a filter selects."""
+
+    @abstractmethod
+    def rows(self, keys: np.ndarray) -> pd.DataFrame:
+        """`id` (as given) and `metadata` (dict) of keys, in their order, of version `seen`; a `LookupError` where some are not there."""
 
     @abstractmethod
     def vectors(self, keys: np.ndarray) -> np.ndarray:
@@ -128,6 +139,23 @@ def taken(ids: Sequence[str]) -> ValueError:
     return ValueError(f"the ids {', '.join(ids[:3])} are in the store already; use upsert to replace them.")
 
 
+def places(there: np.ndarray, wanted: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+    """Where the wanted keys are among those that are there, −1 for none; `order` sorts the latter, where that is known."""
+    order = there.argsort() if order is None else order
+    if not len(there):
+        return np.full(len(wanted), -1, np.int64)
+    at = order[np.minimum(np.searchsorted(there, wanted, sorter=order), len(there) - 1)]
+    return np.where(there[at] == wanted, at, -1)
+
+
+def found(there: np.ndarray, wanted: np.ndarray, name: str, order: np.ndarray | None = None) -> np.ndarray:
+    """The same, where all must be there."""
+    at = places(there, wanted, order)
+    if (at < 0).any():
+        raise LookupError(f"some of these rows are no longer in the store {name}; read it again.")
+    return at
+
+
 def spread(metadata: pd.Series) -> pd.DataFrame:
     """A column for each field of the metadata, in the order of their first appearance; None where a row lacks it."""
     fields = pd.DataFrame(metadata.tolist(), index=metadata.index).astype(object)
@@ -137,8 +165,7 @@ def spread(metadata: pd.Series) -> pd.DataFrame:
 class LanceStore(Store):
     """A store in a folder, on LanceDB.
 
-    Every row has a random 62-bit key that is never used again: a replaced vector gets a new key, so that an index sees every
-    change as keys that came and keys that went.
+    Keys, ids and metadata of all rows are kept in memory as they are stored, and are decoded where they are asked for.
 
     Arguments:
         path: the folder; made when it is not there.
@@ -163,7 +190,9 @@ class LanceStore(Store):
                 raise ValueError(f"the store {path} holds vectors of {self.dimension} numbers, not {dimension}.")
         elif dimension is not None:
             self._create(dimension)
-        self._known: pd.DataFrame | None = None
+        self._rows = _rows_as_stored([], [], [])
+        self._order = np.zeros(0, np.int64)
+        self._fields: Fields | None = None
         self.seen = -1
         self._lock = FileLock(self.path / "writing.lock")
 
@@ -191,8 +220,6 @@ class LanceStore(Store):
             self._lock.release()
 
     def _create(self, dimension: int) -> None:
-        import pyarrow as pa
-
         schema = pa.schema(
             [
                 ("key", pa.int64()),
@@ -233,43 +260,80 @@ class LanceStore(Store):
         self.refresh()
         return 0 if self._table is None else self._table.count_rows()
 
-    def known(self) -> pd.DataFrame:
+    def _catch_up(self) -> np.ndarray:
+        """Brings what is kept of the rows to the latest version, by what came and what went; returns their keys."""
         version = self.version
-        if self._known is None or self.seen != version:
-            if self._table is None:
-                rows = pd.DataFrame({"key": np.zeros(0, np.int64), "id": [], "metadata": []})
-            else:
-                arrow = self._table.search().select(["key", "id", "metadata"]).limit(EVERYTHING).to_arrow()
-                rows = arrow.to_pandas()
-                rows["id"] = [json.loads(text) for text in rows["id"]]
-                rows["metadata"] = [json.loads(text) for text in rows["metadata"]]
-            self._known, self.seen = rows, version
-        return self._known
+        mine = self._rows["key"].to_numpy()
+        if self.seen == version:
+            return mine
+        there = np.zeros(0, np.int64) if self._table is None else self._read(["key"])["key"].to_numpy()
+        stay, old = places(there, mine) >= 0, places(mine, there, self._order) >= 0
+        new = self._read(["key", "id", "metadata"], there[~old]) if not old.all() else self._rows.slice(0, 0)
+        if self._fields is not None:
+            self._fields.keep(stay)
+            self._fields.extend(_decoded(new["id"]), _decoded(new["metadata"]))
+        kept = self._rows if stay.all() else self._rows.filter(stay)
+        self._rows = pa.concat_tables([kept, new.select(["key", "id", "metadata"])]).combine_chunks()
+        self._order, self.seen = self._rows["key"].to_numpy().argsort(), version
+        return self._rows["key"].to_numpy()
 
-    def _rows(self, ids: Sequence[Id], vectors: np.ndarray, metadata: Any) -> Any:
-        import pyarrow as pa
+    def _read(self, columns: list[str], keys: np.ndarray | None = None) -> pa.Table:
+        """Columns of every row, or of some in their order."""
+        assert self._table is not None
+        query = self._table.search().select(columns).limit(EVERYTHING)
+        if keys is None:
+            return query.to_arrow()
+        if len(keys) <= 1000:
+            query = query.where(f"key IN ({', '.join(str(int(k)) for k in keys)})")
+        arrow = query.to_arrow()
+        return arrow.take(found(arrow["key"].to_numpy(), keys, self.name))
 
+    def _places(self, ids: Sequence[Id]) -> np.ndarray:
+        """Where ids are among the rows kept, −1 for none."""
+        wanted = pa.array([encode_id(value) for value in ids], pa.string())
+        return pc.index_in(wanted, value_set=self._rows["id"]).fill_null(-1).to_numpy(zero_copy_only=False)
+
+    def keys(self) -> np.ndarray:
+        return self._catch_up().copy()
+
+    def rows(self, keys: np.ndarray) -> pd.DataFrame:
+        at = found(self._rows["key"].to_numpy(), np.asarray(keys, np.int64), self.name, self._order)
+        return _frame(self._rows.take(at))
+
+    def select(self, where: str) -> np.ndarray:
+        wanted, keys = parse(where), self._catch_up()
+        if self._fields is None:
+            self._fields = Fields(_decoded(self._rows["id"]), _decoded(self._rows["metadata"]))
+        return keys[mask(wanted, self._fields)]
+
+    def scan(self, where: str | None = None) -> pd.DataFrame:
+        keys = self.keys() if where is None else self.select(where)
+        frame = self.rows(keys)
+        fields = spread(frame["metadata"])
+        if where is not None:
+            assert self._fields is not None
+            fields = fields.reindex(columns=[name for name in self._fields.names() if name != "id"]).astype(object)
+            fields = fields.where(fields.notna(), None)
+        return pd.concat(
+            [pd.DataFrame({"key": keys}), frame["id"], fields.drop(columns=["key", "id"], errors="ignore")], axis=1
+        )
+
+    def _as_stored(self, ids: Sequence[Id], vectors: np.ndarray, metadata: Any) -> pa.Table:
         rows = checked(ids, vectors, metadata)
         self.refresh()
         if self._table is None:
             self._create(rows.vectors.shape[1])
         rows.fit(self.dimension, self.name)
-        return pa.table(
-            {
-                "key": pa.array(rows.keys, pa.int64()),
-                "id": pa.array(rows.ids, pa.string()),
-                "vector": pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors.ravel()), self.dimension),
-                "metadata": pa.array(rows.metadata, pa.string()),
-            }
-        )
+        values = pa.FixedSizeListArray.from_arrays(pa.array(rows.vectors.ravel()), self.dimension)
+        return _rows_as_stored(rows.keys, rows.ids, rows.metadata).add_column(2, "vector", values)
 
     def add(self, ids: Sequence[Id], vectors: np.ndarray, metadata: Any = None) -> None:
         if not len(ids):
             return
         with self._turn():
-            rows = self._rows(ids, vectors, metadata)
-            there = sorted(set(rows["id"].to_pylist()) & {encode_id(value) for value in self.known()["id"]})
-            if there:
+            rows = self._as_stored(ids, vectors, metadata)
+            self._catch_up()
+            if there := sorted(encode_id(ids[i]) for i in (self._places(ids) >= 0).nonzero()[0].tolist()):
                 raise taken(there)
             assert self._table is not None
             table = self._table
@@ -279,7 +343,7 @@ class LanceStore(Store):
         if not len(ids):
             return
         with self._turn():
-            rows = self._rows(ids, vectors, metadata)
+            rows = self._as_stored(ids, vectors, metadata)
             assert self._table is not None
             table = self._table
             self._retry(
@@ -287,53 +351,51 @@ class LanceStore(Store):
             )
 
     def remove(self, ids: Sequence[Id]) -> int:
-        wanted = {encode_id(value) for value in ids}
-        if not wanted or self.version == 0:
+        if not len(ids) or self.version == 0:
             return 0
         with self._turn():
-            known = self.known()
-            keys = [int(k) for k, value in zip(known["key"], known["id"], strict=True) if encode_id(value) in wanted]
-            table = self._table
-            if keys and table is not None:
-                self._retry(lambda: table.delete(f"key IN ({', '.join(map(str, keys))})"))
-            return len(keys)
+            keys, places = self._catch_up(), self._places(ids)
+            gone, table = np.unique(keys[places[places >= 0]]), self._table
+            if len(gone) and table is not None:
+                self._retry(lambda: table.delete(f"key IN ({', '.join(map(str, gone.tolist()))})"))
+            return len(gone)
 
     def get(self, ids: Sequence[Id]) -> list[dict[str, Any] | None]:
-        known = self.known()
-        places = {encode_id(value): i for i, value in enumerate(known["id"])}
-        found = [places.get(encode_id(value)) for value in ids]
-        keys = known["key"].to_numpy()[[i for i in found if i is not None]]
-        vectors = dict(zip(keys.tolist(), self.vectors(keys), strict=True))
+        keys, places = self._catch_up(), self._places(ids)
+        there = places >= 0
+        rows, vectors = self.rows(keys[places[there]]), self.vectors(keys[places[there]])
+        rank = np.cumsum(there) - 1
         return [
-            None if i is None else {
-                "id": known["id"][i], "vector": vectors[int(known["key"][i])], "metadata": known["metadata"][i],
-            }
-            for i in found
-        ]  # fmt: skip
+            {"id": rows["id"][r], "vector": vectors[r], "metadata": rows["metadata"][r]} if ok else None
+            for ok, r in zip(there.tolist(), rank.tolist(), strict=True)
+        ]
 
     def vectors(self, keys: np.ndarray) -> np.ndarray:
         if self._table is None or not len(keys):
             return np.zeros((0, self.dimension or 0), np.float32)
-        query = self._table.search().select(["key", "vector"]).limit(EVERYTHING)
-        if len(keys) <= 1000:
-            query = query.where(f"key IN ({', '.join(str(int(k)) for k in keys)})")
-        arrow = query.to_arrow()
-        there = arrow["key"].to_numpy()
-        flat = (
-            arrow["vector"]
-            .combine_chunks()
-            .flatten()
-            .to_numpy(zero_copy_only=False)
-            .reshape(len(there), self.dimension or 0)
-        )
-        place = {int(key): i for i, key in enumerate(there)}
-        return flat[[place[int(k)] for k in keys]]
+        arrow = self._read(["key", "vector"], np.asarray(keys, np.int64))
+        flat = pa.concat_arrays([part.flatten() for part in arrow["vector"].chunks])
+        return flat.to_numpy(zero_copy_only=False).reshape(len(keys), -1)
 
-    def scan(self, where: str | None = None) -> pd.DataFrame:
-        known = self.known()
-        fields = spread(known["metadata"])
-        chosen = np.ones(len(known), dtype=bool) if where is None else mask(where, fields.assign(id=known["id"]))
-        return pd.concat([known[["key", "id"]], fields.drop(columns=["key", "id"], errors="ignore")], axis=1)[chosen]
+
+def _rows_as_stored(keys: list[int], ids: list[str], metadata: list[str]) -> pa.Table:
+    """`key`, `id` and `metadata`, the latter two as JSON."""
+    columns = {
+        "key": pa.array(keys, pa.int64()),
+        "id": pa.array(ids, pa.string()),
+        "metadata": pa.array(metadata, pa.string()),
+    }
+    return pa.table(columns)
+
+
+def _decoded(texts: pa.ChunkedArray) -> list[Any]:
+    """The values of a column of JSON."""
+    return json.loads("[" + ",".join(texts.to_pylist()) + "]")
+
+
+def _frame(rows: pa.Table) -> pd.DataFrame:
+    """`id` and `metadata` as given."""
+    return pd.DataFrame({name: pd.Series(_decoded(rows[name]), dtype=object) for name in ("id", "metadata")})
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,6 @@ statement.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -21,16 +20,7 @@ from jaxtyping import Bool
 from lark import Lark, Transformer, UnexpectedInput
 from lark.exceptions import VisitError
 
-Value = str | int | float | bool
-OPERATORS = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "<>": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+from ziggurat.memory.fields import Fields, TableFields, Value, kind
 
 
 @dataclass(frozen=True)
@@ -138,48 +128,34 @@ def parse(text: str) -> Filter:
         raise ValueError(f"the filter {text[:40]!r}… is nested too deeply or holds too long a number.") from None
 
 
-def mask(where: Filter | str, table: pd.DataFrame) -> Bool[np.ndarray, " n"]:
-    """Which rows of a table a filter selects. An unknown field, or text compared with a number, is a `ValueError`."""
-    truth, _ = _evaluate(parse(where) if isinstance(where, str) else where, table)
+def mask(where: Filter | str, rows: Fields | pd.DataFrame) -> Bool[np.ndarray, " n"]:
+    """Which rows a filter selects. An unknown field, or text compared with a number, is a `ValueError`."""
+    source = TableFields(rows) if isinstance(rows, pd.DataFrame) else rows
+    truth, _ = _evaluate(parse(where) if isinstance(where, str) else where, source)
     return truth
 
 
-def _evaluate(where: Filter, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _evaluate(where: Filter, rows: Fields | TableFields) -> tuple[np.ndarray, np.ndarray]:
     """(certainly true, certainly false) of every row; a row that is neither is unknown."""
     if isinstance(where, Not):
-        truth, falsehood = _evaluate(where.part, table)
+        truth, falsehood = _evaluate(where.part, rows)
         return falsehood, truth
     if isinstance(where, Every | Any_):
-        parts = [_evaluate(part, table) for part in where.parts]
+        parts = [_evaluate(part, rows) for part in where.parts]
         every, some = np.logical_and.reduce, np.logical_or.reduce
         join, other = (every, some) if isinstance(where, Every) else (some, every)
         return join([p[0] for p in parts]), other([p[1] for p in parts])
-    column = _column(where.field, table)
-    known = column.notna().to_numpy(dtype=bool)
+    if where.field not in rows.names():
+        raise unknown(where.field, rows.names())
+    known = rows.known(where.field)
     if isinstance(where, Missing):
         return ~known, known
-    if isinstance(where, Membership):
-        truth = np.zeros(len(table), dtype=bool)
-        for value in where.values:
-            truth |= _compare(column, known, "=", value, where.field)
-        return truth, known & ~truth
-    truth = _compare(column, known, where.sign, where.value, where.field)
+    truth, kinds = np.zeros(len(rows), dtype=bool), rows.kinds(where.field)
+    values, sign = (where.values, "=") if isinstance(where, Membership) else ((where.value,), where.sign)
+    for value in values:
+        compare_like_with_like(where.field, kinds, value)
+        truth |= rows.compare(where.field, sign, value)
     return truth, known & ~truth
-
-
-def _column(field: str, table: pd.DataFrame) -> pd.Series:
-    if field not in table.columns:
-        raise unknown(field, table.columns)
-    return table[field]
-
-
-def _compare(column: pd.Series, known: np.ndarray, sign: str, value: Value, field: str) -> np.ndarray:
-    truth = np.zeros(len(column), dtype=bool)
-    present = column[known]
-    compare_like_with_like(field, {kind(of) for of in set(map(type, present))}, value)
-    if len(present):
-        truth[known] = OPERATORS[sign](present.to_numpy(dtype=object), value).astype(bool)
-    return truth
 
 
 def unknown(field: str, fields: Iterable[Any]) -> ValueError:
@@ -195,12 +171,3 @@ def compare_like_with_like(field: str, kinds: set[str], value: Value) -> None:
         raise ValueError(
             f"the field {field!r} holds {' and '.join(sorted(kinds))}, and {value!r} is {mine}; compare like with like."
         )
-
-
-def kind(of: type) -> str:
-    """What a person calls values of a type."""
-    if issubclass(of, bool | np.bool_):
-        return "true or false"
-    if issubclass(of, str):
-        return "text"
-    return "numbers" if issubclass(of, int | float | np.number) else "lists"

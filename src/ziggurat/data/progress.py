@@ -1,0 +1,35 @@
+"""A bar with the time left, for what takes longer than two seconds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def counted(items: Sequence[Item], description: str) -> Iterator[Item]:
+    """The items, with a bar on stderr where that is a terminal and there are several."""
+    if len(items) < 2 or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, description, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def measured(total: int, description: str) -> Iterator[Callable[[int], object]]:
+    """A function that says how much more is done, with a bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(description, total=total)
+        yield lambda done: bars.advance(task, done)

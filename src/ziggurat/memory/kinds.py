@@ -1,0 +1,26 @@
+"""Indexes by name, and from their files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ziggurat.memory.graph_index import GraphIndex
+from ziggurat.memory.indexes import ExactIndex, HNSWIndex
+
+KINDS: dict[str, type[ExactIndex]] = {"exact": ExactIndex, "hnsw": HNSWIndex, "graph": GraphIndex}
+
+
+def load_index(path: Path) -> tuple[ExactIndex, int]:
+    """An index as `save` wrote it, and the version of the store that it reflects; a damaged file is a `ValueError`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            state = dict(file)
+        about = json.loads(str(state.pop("about")))
+        index = KINDS[about["kind"]](state["vectors"].shape[1], about["metric"])
+        index._restore(state)
+        return index, int(about["version"])
+    except Exception as error:
+        raise ValueError(f"the index {path} is damaged ({error}); delete it, it is rebuilt from the store.") from None
