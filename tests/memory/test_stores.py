@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,32 @@ def test_versions_grow_with_changes_and_keys_are_never_used_again(place):
             read(np.array([keys[0][1]]))
     store.close()
     assert len(store) == 3
+
+
+def test_half_characters_are_refused_and_whole_ones_kept(place):
+    store = open_store(place, 2)
+    for ids, metadata in [(["\ud800"], None), ([1], [{"a": ["x\udc00"]}]), ([1], [{"\ud800a": 1}])]:
+        with value_error("half a character"):
+            store.add(ids, np.ones((1, 2)), metadata)
+    store.add(["\U0001f600", "\\ud800"], np.ones((2, 2)), [{"a": "\U0001f600"}, {"a": "\\udc00"}])
+    assert store.scan("a = '\U0001f600'")["id"].tolist() == ["\U0001f600"] and len(store) == 2
+
+
+def test_many_small_writes_are_written_together(tmp_path):
+    store, other = LanceStore(tmp_path / "s", 4), LanceStore(tmp_path / "s", 4)
+    for i in range(70):
+        store.add([i], vectors(1, 4, i), [{"n": i}])
+        if i == 60:
+            before, keys = other.version, other.keys()
+    assert store._table.stats()["fragment_stats"]["num_fragments"] < 10
+    assert other.version > before and len(other) == 70 and set(keys) <= set(other.keys())
+    store.remove(list(range(0, 70, 2)))
+    size = sum(path.stat().st_size for path in (tmp_path / "s").rglob("*"))
+    store.compact(timedelta(0))
+    assert sum(path.stat().st_size for path in (tmp_path / "s").rglob("*")) < size / 3
+    assert sorted(LanceStore(tmp_path / "s").scan("n > 60")["id"]) == [61, 63, 65, 67, 69]
+    assert np.array_equal(store.get([61])[0]["vector"], vectors(1, 4, 61)[0])
+    LanceStore(tmp_path / "empty").compact()
 
 
 def test_mistakes_are_named(place):

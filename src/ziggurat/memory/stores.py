@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from ziggurat.memory.where import mask, parse
 
 Id = str | int
 Result = TypeVar("Result")
-TABLE, TRIES = "memory", 8
+TABLE, TRIES, WRITES = "memory", 8, 64
 EVERYTHING = (1 << 31) - 1  # a query without a limit returns ten rows
 
 
@@ -131,7 +132,22 @@ def checked(ids: Sequence[Id], vectors: np.ndarray, metadata: Any) -> Rows:
     if twice:
         raise ValueError(f"the ids {', '.join(twice[:3])} come twice in one call; give each id once.")
     keys = [secrets.randbits(62) for _ in ids]
-    return Rows(keys, texts, vectors, [json.dumps(row, default=_plain) for row in metadata])
+    rows = [json.dumps(row, default=_plain) for row in metadata]
+    for text in (*texts, *rows):
+        if "\\ud" in text and not _whole(json.loads(text)):
+            raise ValueError(
+                f"{text[:60]} holds half a character (a lone surrogate); decode the text it came from as UTF-8."
+            )
+    return Rows(keys, texts, vectors, rows)
+
+
+def _whole(value: Any) -> bool:
+    """Whether text can be written as UTF-8, also within."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def taken(ids: Sequence[str]) -> ValueError:
@@ -193,6 +209,7 @@ class LanceStore(Store):
         self._rows = _rows_as_stored([], [], [])
         self._order = np.zeros(0, np.int64)
         self._fields: Fields | None = None
+        self._writes = 0
         self.seen = -1
         self._lock = FileLock(self.path / "writing.lock")
 
@@ -215,9 +232,24 @@ class LanceStore(Store):
         except (OSError, NotImplementedError) as error:
             raise self._mistake(error) from None
         try:
+            if self._writes >= WRITES:
+                self.compact()
+            self._writes += 1
             yield
         finally:
             self._lock.release()
+
+    def compact(self, older: timedelta = timedelta(hours=1)) -> None:
+        """Writes small files together, drops removed rows from the disk, and forgets versions that are older; others may read meanwhile.
+
+        Every 64 writes of a handle do this by themselves: each adds a file, and many files are slow.
+        """
+        with self._lock:
+            self.refresh()
+            if self._table is not None:
+                table = self._table
+                self._retry(lambda: table.optimize(cleanup_older_than=older))
+            self._writes = 0
 
     def _create(self, dimension: int) -> None:
         schema = pa.schema(
