@@ -49,7 +49,7 @@ from ziggurat.nn.conv import ConvNormAct
 from ziggurat.nn.fitting import fit
 
 TRAIN, VALID, WALK, IMAGES, EPOCHS, EVERY = 900, 331, 4, 64, 20, 2
-RATES, BINS, WRONG, TOLERANCE = (1e-3, 3e-3), (8, 12, 16, 24), 0.1, 2
+RATES, BINS, WRONG, TOLERANCE = (3e-4, 6e-4), (8, 12, 16, 24), 0.1, 2
 
 published: dict[int, str] = {
     6: "top-1 on the unseen test graph 11 % better, relatively, than earlier techniques, and 50 % with bearing vector matching (abstract)"
@@ -185,6 +185,6 @@ def measure(run: Run) -> Finding:
             at_least("recall@1 that wrong bearings cost the exact filter", 100 * (known - wrong), 0, "points"),
             at_least("of that, won back by a tolerance of 2 bins", (tolerant - wrong) / (known - wrong), 0.5),
         ),
-        floors=(floor("single images, recall@1", rows["single_recall1"], 0.1),),
+        floors=(floor("single images, recall@1", rows["single_recall1"], 0.15),),
         measurements=rows,
     )
