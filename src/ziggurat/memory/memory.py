@@ -116,12 +116,12 @@ class Memory:
             return
 
     def _selected(self, where: str) -> np.ndarray:
-        """The keys that a filter selects in the index's version of the store (or nearly, where others never stop writing)."""
+        """The keys, ascending, that a filter selects in the index's version of the store (or nearly, where others never stop writing)."""
         for _ in range(TRIES):
             self._catch_up()
             if where in self._filters:
                 return self._filters[where]
-            allowed = self.store.select(where)
+            allowed = np.sort(self.store.select(where))
             if self.store.seen == self._version:
                 break
         self._filters = dict([*self._filters.items(), (where, allowed)][-FILTERS:])

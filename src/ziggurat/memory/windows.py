@@ -65,12 +65,16 @@ class Windows:
 
             self.tree = WindowSearchTree(keys, vectors, labels, make, cutoff=CUTOFF)
         self._keys = np.sort(keys)
+        self._last: tuple[np.ndarray, Interval, tuple[int, np.ndarray]] | None = None
 
     def changed(self, within: Interval, selected: Int64[np.ndarray, " s"]) -> tuple[int, Int64[np.ndarray, " c"]]:
         """How many rows of an interval are there no more, and which of the selected ones came since."""
-        first, last = self.tree.points.windows(np.array(within[0]), np.array(within[1]), 1)
-        came = selected[places(self._keys, selected) < 0]
-        return int(last[0] - first[0]) - (len(selected) - len(came)), came
+        if self._last is None or self._last[0] is not selected or self._last[1] != within:
+            first, last = self.tree.points.windows(np.array(within[0]), np.array(within[1]), 1)
+            came = selected[places(self._keys, selected, np.arange(len(self._keys))) < 0]
+            gone = int(last[0] - first[0]) - (len(selected) - len(came))
+            self._last = selected, within, (gone, came)
+        return self._last[2]
 
     def search(
         self, index: ExactIndex, queries: Vectors, k: int, within: Interval, selected: Int64[np.ndarray, " s"]
@@ -79,12 +83,12 @@ class Windows:
 
         Arguments:
             index: that has all rows; it scans those that came since.
-            selected: the keys of the interval that are there now.
+            selected: the keys of the interval that are there now, ascending.
         """
         gone, came = self.changed(within, selected)
         want, wide = min(k, len(selected)), k + gone
         found = self.tree.search(index.asked(queries, k), wide, *within, beam=max(BEAM, wide)).ids
-        found[places(selected, found.ravel()).reshape(found.shape) < 0] = -1
+        found[places(selected, found.ravel(), np.arange(len(selected))).reshape(found.shape) < 0] = -1
         new = index.search(queries, k, came)[0] if len(came) else found[:, :0]
         keys, away = index.ranked(queries, np.concatenate([found, new], axis=1))
         keys, away = keys[:, :want], away[:, :want]
