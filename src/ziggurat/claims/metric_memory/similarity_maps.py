@@ -13,6 +13,10 @@ after 400 steps and after cross-entropy, too. On the dimmed ones average pooling
 no more than 0.64 after 600 steps on 4,000 scenes: four of the ten classes are garments that look alike at this size, so that what two
 scenes share is not settled. Six classes that differ came to 0.90. Pointing exceeded that of the untrained network by 7, 20 and 5 points in
 these three trials (ten classes, 250 and 600 steps; six classes, 400).
+
+Changed after a first measurement, in which pointing exceeded that of the untrained network by 11 points and 63 % of the maps had more mass
+on what is shared: strided 3 × 3 convolutions look 3.5 pixels up and left of the middle of the cell that their maps are enlarged for. On
+scenes with one object, seed 100, 0.44 of the maps pointed into its box and 0.66 into the box moved by that. 4 × 4 convolutions are centred.
 """
 
 from __future__ import annotations
@@ -63,6 +67,11 @@ notes = Notes(
     origin="20, 2 and 15 points and 75 % are the specification's.",
     easy="The split is one product of tensors, without a gradient.",
     hard="Small objects on bright photographs: triplets from scratch collapse, where the paper starts from ImageNet's weights.",
+    why=(
+        "scale",
+        "A network that only ever saw one object in a scene points at it well when there is one (support). Of two objects each fills a "
+        "part of the 64 channels, and of six classes that share most of their parts the wrong one often has the largest.",
+    ),
 )
 
 
@@ -77,12 +86,14 @@ class MaxPool(nn.Module):
 
 
 class Encoder(Staged):
-    """Four 3×3 convolutions, three of them strided: maps of an eighth of the size."""
+    """Three strided convolutions and a fourth: maps of an eighth of the size, whose cells look at the middle of what they stand for."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = ConvNormAct(3, 24, 3, 2)
-        body = nn.Sequential(ConvNormAct(24, 48, 3, 2), ConvNormAct(48, 64, 3, 2), ConvNormAct(64, 64, 3))
+        self.stem = ConvNormAct(3, 24, 4, 2, padding=1)
+        body = nn.Sequential(
+            ConvNormAct(24, 48, 4, 2, padding=1), ConvNormAct(48, 64, 4, 2, padding=1), ConvNormAct(64, 64, 3)
+        )
         self.stages, self.head = nn.ModuleList([body]), MaxPool()
         self.channels, self.strides, self.num_features = (64,), (8,), 64
 
@@ -250,3 +261,28 @@ def measure(run: Run) -> Finding:
         ),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Pointing on pairs of scenes with one object each, the same class in both, seed 100; and into their boxes made a cell wider."""
+    photographs = tuple(photo // DIMMED for photo in run.data("photographs"))
+    glyphs, others = (kinds(run.data("fashion_mnist", split)) for split in ("train", "test"))
+    train = one_object(glyphs, photographs[100:], size=(SIZE, SIZE), edges=SIDE, count=TRAIN, seed=derive(100, "train"))
+    torch.manual_seed(100)
+    untrained = FaceNet(Encoder(), DIM, SAMPLES).eval()
+    torch.manual_seed(100)
+    learner = FaceNet(Encoder(), DIM, SAMPLES, lr=RATES[0])
+    fit(learner, feed(train, learner.feed, len(KINDS) * SAMPLES, 100), steps=STEPS, seed=100)
+    alone = scenes(others, photographs[:100], 2 * PAIRS, SIZE, (1, 1), SIDE, visible=0.9, seed=derive(100, "alone"))
+    labels, boxes = (torch.cat([target[name] for target in alone.targets]) for name in ("labels", "boxes"))
+    order = labels.argsort(stable=True)
+    same = labels[order[:-1:2]] == labels[order[1::2]]
+    one, two = order[:-1:2][same], order[1::2][same]
+    shared, images = torch.stack([boxes[one], boxes[two]]), torch.stack(list(alone.inputs(range(len(labels)))))
+    data = Pairs(images[one], images[two], shared, torch.zeros_like(shared), labels[one])
+    cell = SIZE / 8 * torch.tensor([-1, -1, 1, 1])
+    found = dict[str, float]()
+    for name, network in (("trained", learner.eval()), ("untrained", untrained)):
+        found[f"{name}_pointing_alone"] = looked_at(network, data)["pointing"]
+        found[f"{name}_pointing_alone_wider"] = looked_at(network, data._replace(shared=shared + cell))["pointing"]
+    return found
