@@ -97,7 +97,10 @@ def test_filters_by_label_and_range(client):
     away = [n["distance"] for n in found["neighbours"]]
     assert away == sorted(away)
     assert len(ids(search(client, id="digits/0", k=200))) == COUNT - 1
-    assert search(client, id="digits/0", where="year < 1000") == {"neighbours": [], "votes": []}
+    nothing = search(client, id="digits/0", where="year < 1000")
+    assert nothing["neighbours"] == nothing["votes"] == [] and nothing["plan"]["selected"] == 0
+    some = search(client, id="digits/0", where="label = '3'")["plan"]
+    assert some["strategy"] == "scan" and 0 < some["selected"] < some["rows"] and "every row" in some["why"]
     assert ids(search(client, id="digits/0", where="id = 'digits/5'")) == ["digits/5"]
 
 

@@ -93,11 +93,21 @@ class Share(BaseModel):
     neighbours: int
 
 
+class Way(BaseModel):
+    """How a search went about its filter."""
+
+    strategy: str
+    selected: int = Described(description="How many examples the filter selects.")
+    rows: int = Described(description="Of how many.")
+    why: str
+
+
 class Found(BaseModel):
-    """The answer to a search: neighbours, nearest first, and their vote, largest share first."""
+    """The answer to a search: neighbours, nearest first, their vote, largest share first, and how they were found."""
 
     neighbours: list[Neighbour]
     votes: list[Share]
+    plan: Way
 
 
 class Forgotten(BaseModel):

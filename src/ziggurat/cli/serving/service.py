@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,6 +160,7 @@ class Service:
                 for (name, away, metadata), weight in zip(rows, weights, strict=True)
             ],
             votes=shares,
+            plan=schemas.Way(**asdict(hits.plan)),
         )
 
     def _vector(self, query: Query) -> np.ndarray:

@@ -190,12 +190,13 @@ function clear() {
 
 // Neighbours
 
-function render({ neighbours, votes }) {
+function render({ neighbours, votes, plan }) {
   clear();
   const said = votes.length ? ` Most votes go to ${votes[0].label} (${percent(votes[0].share)}).` : "";
   $("status").textContent = neighbours.length
     ? `${plural(neighbours.length, "neighbour")} of ${query.name}, nearest first.${said}`
     : $("where").value.trim() ? "No example satisfies the filter." : "There is no other example in the memory.";
+  $("status").title = `${plan.strategy}: ${plan.why} (${plan.selected} of ${plan.rows} examples are selected)`;
   $("voting").hidden = !votes.length;
   $("votes").replaceChildren(...votes.slice(0, 8).map(bar));
   const farthest = Math.max(...neighbours.map(({ distance }) => distance), 1e-12);
