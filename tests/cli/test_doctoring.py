@@ -19,6 +19,7 @@ def test_json(command, monkeypatch):
     report = json.loads(command("doctor", "--json")[1])
     assert report["data_folder"] is None and report["torch_build"].split()[0] in ("CPU", "CUDA")
     assert report["packages"]["torch"] and report["packages"]["scikit-learn"]
+    assert {"psycopg", "pgvector", "fastapi", "uvicorn", "python-multipart"} <= set(report["packages"])
     assert "digits" in report["data_found"] + report["data_missing"] and report["free_gb"] > 0
     assert not set(report["data_found"]) & set(report["data_missing"])
 

@@ -49,6 +49,37 @@ def test_flat_folder_has_no_labels(tmp_path):
     assert data.labels.tolist() == [-1] and "no labels" in data.describe()
 
 
+def test_what_is_known_of_pictures(tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2024:05:17 12:00:00"
+    picture(tmp_path / "trips" / "sea" / "day 1" / "a.jpg", exif=exif)
+    picture(tmp_path / "trips" / "sea" / "b.jpg", size=(64, 32))
+    data = load(tmp_path / "trips")
+    assert data.metadata == (
+        {"width": 64, "height": 32},
+        {"width": 40, "height": 48, "taken": "2024-05-17", "folder": "sea/day 1"},
+    )
+    assert data.subset([1]).metadata == (data.metadata[1],)
+    exif = Image.Exif()
+    exif[0x0132] = "no day at all"
+    picture(tmp_path / "other" / "c.jpg", exif=exif)
+    assert load(tmp_path / "other").metadata == ({"width": 40, "height": 48},)
+
+
+def test_hidden_files_are_left_alone_and_flat_ones_beside_classes_are_named(folder, monkeypatch):
+    picture(folder / ".thumbnails" / "x.jpg")
+    picture(folder / "cat" / "._0.jpg")
+    assert load(folder).classes == ("cat", "dog") and len(load(folder)) == 12
+    picture(folder / "on top.jpg")
+    with pytest.warns(UserWarning, match=r"1 of 13 pictures lie beside the folders.*\(on top.jpg"):
+        assert len(load(folder)) == 12
+    (folder / "on top.jpg").unlink()
+    monkeypatch.chdir(folder / "cat")
+    data = load(".")
+    assert (data.name, len(data)) == ("cat", 6)
+    monkeypatch.undo()
+
+
 def test_grey_pictures_give_one_channel(tmp_path):
     for i in range(2):
         picture(tmp_path / "x" / f"{i}.png", mode="L")
@@ -94,6 +125,42 @@ def test_too_many_pixels_are_refused(tmp_path):
         open_image(tmp_path / "huge.png")
 
 
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "PCX", "TGA", "DDS", "SGI", "JPEG2000"])
+def test_only_the_usual_formats_are_tried(tmp_path, kind):
+    """Whatever its name says: Pillow would hand an EPS to Ghostscript."""
+    Image.new("RGB", (16, 16), (9, 99, 199)).save(tmp_path / "drawn.png", kind)
+    with value_error("drawn.png is no picture of the kinds JPEG, PNG.*save it as one of them"):
+        open_image(tmp_path / "drawn.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"])
+def test_damage_is_one_sentence(tmp_path, kind):
+    """Bytes changed at random, and files cut off: the decoders raise many kinds of errors, a person reads one."""
+    rng, path, buffer = np.random.default_rng(0), tmp_path / "hurt.png", io.BytesIO()
+    Image.fromarray(rng.integers(0, 255, (12, 10, 3), dtype=np.uint8)).save(buffer, kind)
+    whole, refused = np.frombuffer(buffer.getvalue(), np.uint8), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(150):
+            hurt = whole[: rng.integers(len(whole) // 2, len(whole) + 1)].copy()
+            places = rng.integers(0, min(len(hurt), 300), 3)
+            hurt[places] = rng.integers(0, 256, 3)
+            path.write_bytes(hurt.tobytes())
+            try:
+                assert open_image(path).ndim == 3
+            except ValueError as error:
+                refused += 1
+                assert str(error).startswith(f"{path} ") and "\n" not in str(error)
+    assert refused > 20
+
+
+def test_a_camera_s_picture_of_two_frames(tmp_path):
+    """MPO, which phones and cameras write under the name .jpg."""
+    first, second = Image.new("RGB", (16, 12), (200, 30, 30)), Image.new("RGB", (16, 12), (30, 30, 200))
+    first.save(tmp_path / "two.jpg", "MPO", save_all=True, append_images=[second])
+    assert np.abs(open_image(tmp_path / "two.jpg")[6, 8].astype(int) - (200, 30, 30)).max() < 12
+
+
 def test_size_is_the_usual_one_below_the_median(tmp_path):
     files = [picture(tmp_path / f"{i}.png", size=(100, 150)) for i in range(3)]
     assert choose_size(files) == 96
@@ -104,6 +171,14 @@ def test_csv_of_pictures_and_escape(folder):
     (folder / "list.csv").write_text("path,label\ncat/0.jpg,a\ndog/1.png,b\n")
     data = load(folder / "list.csv")
     assert data.classes == ("a", "b") and len(data) == 2
+    (folder / "list.csv").write_text("path,label,year\ncat/0.jpg,,2020\ncat/1.jpg,a,\ndog/1.png,b,2021\n")
+    data = load(folder / "list.csv")
+    assert data.labels.tolist() == [-1, 0, 1] and [row.get("year") for row in data.metadata] == [2020, None, 2021]
+    (folder / "list.csv").write_text("path,sunny\ncat/0.jpg,True\ndog/1.png,False\n")
+    data = load(folder / "list.csv")
+    assert (
+        data.classes == () and data.labels.tolist() == [-1, -1] and [m["sunny"] for m in data.metadata] == [True, False]
+    )
     (folder / "bad.csv").write_text("path,label\n../../etc/passwd,a\n")
     with value_error("outside its folder"):
         load(folder / "bad.csv")
@@ -196,6 +271,12 @@ def test_splits_are_disjoint_stratified_and_fixed():
     assert torch.equal(splits("digits", seed=7).test.images, test.images)
     keep, held = stratified(torch.tensor([0] * 9 + [1] * 9 + [2]), 0.34, 0)
     assert not set(keep.tolist()) & set(held.tolist()) and 18 in keep.tolist() and len(held) == 6
+
+
+def test_samples_without_a_label_are_not_split(folder):
+    rows = [f"cat/{i}.jpg,a" for i in range(6)] + [f"dog/{i}.png,b" for i in range(5)] + ["dog/5.png,"]
+    (folder / "list.csv").write_text("\n".join(["path,label", *rows]))
+    assert sum(map(len, splits(folder / "list.csv"))) == 11
 
 
 def test_one_class_only_cannot_be_split(tmp_path):

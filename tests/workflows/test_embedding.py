@@ -2,16 +2,20 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.data import load_or_skip
 from tests.typecheck import value_error
 from tests.untrained import untrained
 from ziggurat.cli.main import app
 from ziggurat.data import load
+from ziggurat.data.datasets import Segments
 from ziggurat.report.neighbourhood import explain_node
 from ziggurat.workflows.budget import Budget
-from ziggurat.workflows.embedding import embed, search
+from ziggurat.workflows.editing import examples
+from ziggurat.workflows.embedding import centre, embed, metadata_of, names_of, search
 from ziggurat.workflows.methods import parse_method
 from ziggurat.workflows.training import prepare, train_method
 
@@ -61,7 +65,79 @@ def test_a_picture_that_is_not_square_finds_itself(tmp_path):
     artifact = untrained("mlp")
     embed(artifact, tmp_path / "pictures", tmp_path / "store")
     hits = search(tmp_path / "store", str(tmp_path / "pictures" / "3.png"), 2, artifact=artifact)
-    assert hits.ids[0][0] == "3.png" and hits.distances[0, 0] < 1e-3 < hits.distances[0, 1] / 10
+    assert hits.ids[0][0] == "pictures/3.png" and hits.distances[0, 0] < 1e-3 < hits.distances[0, 1] / 10
+
+
+def folder_of(path, names, seed):
+    rng = np.random.default_rng(seed)
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8)).save(path / name)
+    return path
+
+
+def test_two_folders_with_equal_names_of_files_are_both_kept(tmp_path):
+    """Cameras number from one: the second card must not replace the first."""
+    artifact, store = untrained("mlp"), tmp_path / "store"
+    for seed, name in enumerate(("spring", "autumn")):
+        embed(artifact, folder_of(tmp_path / name, ("IMG_1.png", "IMG_2.png"), seed), store)
+    rows, count = examples(store)
+    assert count == 4 and [row["id"] for row in rows] == [
+        f"{of}/IMG_{i}.png" for of in ("autumn", "spring") for i in (1, 2)
+    ]
+    assert rows[0] == {"id": "autumn/IMG_1.png", "label": None, "data": "autumn", "width": 12, "height": 9}
+    embed(artifact, tmp_path / "spring", store)
+    assert examples(store)[1] == 4
+
+
+def test_columns_of_a_csv_are_what_is_filtered(tmp_path):
+    folder_of(tmp_path, ("a.png", "b.png", "c.png"), 0)
+    (tmp_path / "list.csv").write_text("path,year,place\na.png,2019,sea\nb.png,2021,\nc.png,2023,hill\n")
+    store = tmp_path / "store"
+    embed(untrained("mlp"), tmp_path / "list.csv", store)
+    hits = search(store, "list/a.png", where="year > 2020")
+    assert sorted(hits.ids[0]) == ["list/b.png", "list/c.png"]
+    told = {"label": None, "data": "list", "width": 12, "height": 9, "year": 2021}
+    assert examples(store, "place is null") == ([{"id": "list/b.png", **told}], 1)
+    (tmp_path / "list.csv").write_text("path,thumbnail\na.png,x\n")
+    with value_error("list has a column 'thumbnail', which is a word of the memory itself"):
+        embed(untrained("mlp"), tmp_path / "list.csv", store)
+
+
+def test_a_part_keeps_its_numbers_of_the_whole(tmp_path):
+    test, whole = load_or_skip("cifar10", "test"), load_or_skip("cifar10")
+    assert names_of(test)[7] == names_of(whole)[50_007] == "cifar10/50007"
+    assert torch.equal(test.images[7], whole.images[50_007]) and whole.metadata[49_999] == {"split": "train"}
+    assert metadata_of(test)[0] == {"label": test.classes[test.labels[0]], "data": "cifar10", "split": "test"}
+
+
+def test_frames_with_a_class_a_pixel_are_embedded_by_their_middle(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 255, (3, 3, 6, 10), dtype=np.uint8))
+    frames = Segments(
+        pixels, torch.zeros(3, 6, 10, dtype=torch.uint8), ("road",), "drive", 255, ("a", "b", "c"), ("x", "x", "y")
+    )
+    assert metadata_of(frames)[2] == {"label": None, "data": "drive", "group": "y"} and names_of(frames)[1] == "drive/b"
+    assert torch.equal(centre(frames.inputs([0]))[0], pixels[0, :, :, 2:8] / 255)
+
+
+def test_pictures_of_many_sizes_with_boxes_are_no_set_to_embed(tmp_path):
+    folder_of(tmp_path / "boxes", ("images/1.png",), 0)
+    coco = {"images": [{"id": 1, "file_name": "1.png"}], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "boxes" / "instances.json").write_text(json.dumps(coco))
+    with value_error("pictures of different sizes, for detection"):
+        embed(untrained("mlp"), tmp_path / "boxes", tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_what_a_memory_holds_by_command(checkpoint, tmp_path):
+    store = tmp_path / "a store"
+    made = CliRunner().invoke(app, ["embed", "digits", "--with", str(checkpoint), "--store", str(store)])
+    assert f"ziggurat search '{store}'" in made.stderr and "--images" not in made.stderr
+    said = json.loads(invoke("search", store, "--where", "label = '8'", "-k", 2, "--json"))
+    assert said["count"] == 174 and [set(row) for row in said["examples"]] == [{"id", "label", "data"}] * 2
+    shown = CliRunner().invoke(app, ["search", str(store), "-k", "1"])
+    assert shown.stdout == "id\tlabel\tdata\ndigits/0\t0\tdigits\n" and "1 of 1,797" in shown.stderr
 
 
 def test_mistakes_are_named(checkpoint, tmp_path):
