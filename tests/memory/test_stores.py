@@ -53,6 +53,7 @@ def test_what_was_given_comes_back(place):
     found = open_store(place).get(ids)
     assert [row["id"] for row in found] == ids and [row["metadata"] for row in found] == metadata
     assert np.array_equal(np.stack([row["vector"] for row in found]), x)
+    assert [row and row["id"] for row in store.get(["1", "no", 1, "1"])] == ["1", None, 1, "1"]
     assert all(type(row["metadata"][k]) is type(m[k]) for row, m in zip(found, metadata, strict=True) for k in m)
     keys = store.keys()
     assert np.array_equal(store.vectors(keys)[::-1], store.vectors(keys[::-1]))

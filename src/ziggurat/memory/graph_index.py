@@ -65,7 +65,7 @@ class GraphIndex(ApproximateIndex):
             self._degrees = np.concatenate([self._degrees, np.zeros(room, np.int64)])
         vectors = self._vectors[: self._size]
         if not first and self._size:
-            self._start = int(np.square(vectors - vectors.mean(0)).sum(1).argmin())
+            self._start = int((np.einsum("nd,nd->n", vectors, vectors) - 2 * vectors @ vectors.mean(0)).argmin())
         order = first + np.random.default_rng(derive(self.random_state, "graph", first)).permutation(self._size - first)
         parts = np.array_split(order, max(1, len(order) // 10_000))
         for part in counted(parts, "adding to the graph"):

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from ziggurat.data.sources import written
 from ziggurat.memory._kernels import take_smallest
 from ziggurat.memory.planning import Plan
-from ziggurat.memory.stores import found, places
+from ziggurat.memory.stores import places, places_of
 
 Metric = Literal["cosine", "l2", "ip"]
 Keys = Int64[np.ndarray, " n"]
@@ -51,7 +51,7 @@ def distances(
 
 def unit(vectors: Vectors) -> Vectors:
     """Rows of length one (rows of zeros stay)."""
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32, copy=False)
 
 
 class ExactIndex:
@@ -185,7 +185,7 @@ class ExactIndex:
 
     def vectors(self, keys: Keys) -> Vectors:
         """Of keys that are there, in their order, of length one where the metric is cosine."""
-        return self._vectors[found(self._keys[: self._size], keys, "the index", self._sorting())]
+        return self._vectors[places_of(self._keys[: self._size], keys, "the index", self._sorting())]
 
     def asked(self, queries: np.ndarray, k: int) -> Vectors:
         """Queries as they are compared; a `ValueError` says what is wrong with them or with k."""

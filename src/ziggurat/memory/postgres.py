@@ -16,7 +16,7 @@ from psycopg.types.json import set_json_dumps
 
 from ziggurat.memory.address import STORES, Address
 from ziggurat.memory.sql import to_sql
-from ziggurat.memory.stores import Id, Rows, Store, checked, encode_id, found, spread, taken
+from ziggurat.memory.stores import Id, Rows, Store, checked, encode_id, gone, places_of, spread, taken
 from ziggurat.memory.where import parse
 
 Result = TypeVar("Result")
@@ -220,7 +220,7 @@ class PostgresStore(Store):
 
     def rows(self, keys: np.ndarray) -> pd.DataFrame:
         with self._lock:
-            at = found(self._known["key"].to_numpy(np.int64), np.asarray(keys, np.int64), self.name, self._order)
+            at = places_of(self._known["key"].to_numpy(np.int64), np.asarray(keys, np.int64), self.name, self._order)
             return self._known[["id", "metadata"]].take(at).reset_index(drop=True)
 
     def _changed(self, connection: Connection) -> pd.DataFrame:
@@ -297,10 +297,10 @@ class PostgresStore(Store):
             out = np.zeros((len(keys), self.dimension or 0), np.float32)
             for start in range(0, len(keys), BLOCK):
                 block = [int(key) for key in keys[start : start + BLOCK]]
-                found = dict(self._rows(connection, "SELECT key, vector FROM {} WHERE key = ANY(%s)", block))
-                if len(found) < len(set(block)):
-                    raise LookupError(f"some of these rows are no longer in the store {self.name}; read it again.")
-                out[start : start + BLOCK] = [found[key].to_numpy() for key in block]
+                there = dict(self._rows(connection, "SELECT key, vector FROM {} WHERE key = ANY(%s)", block))
+                if len(there) < len(set(block)):
+                    raise gone(self.name)
+                out[start : start + BLOCK] = [there[key].to_numpy() for key in block]
             return out
 
         return self._run(READ, read)

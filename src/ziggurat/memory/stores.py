@@ -164,12 +164,17 @@ def places(there: np.ndarray, wanted: np.ndarray, order: np.ndarray | None = Non
     return np.where(there[at] == wanted, at, -1)
 
 
-def found(there: np.ndarray, wanted: np.ndarray, name: str, order: np.ndarray | None = None) -> np.ndarray:
+def places_of(there: np.ndarray, wanted: np.ndarray, name: str, order: np.ndarray | None = None) -> np.ndarray:
     """The same, where all must be there."""
     at = places(there, wanted, order)
     if (at < 0).any():
-        raise LookupError(f"some of these rows are no longer in the store {name}; read it again.")
+        raise gone(name)
     return at
+
+
+def gone(name: str) -> LookupError:
+    """Rows were removed since their keys were read."""
+    return LookupError(f"some of these rows are no longer in the store {name}; read it again.")
 
 
 def spread(metadata: pd.Series) -> pd.DataFrame:
@@ -311,14 +316,16 @@ class LanceStore(Store):
 
     def _read(self, columns: list[str], keys: np.ndarray | None = None) -> pa.Table:
         """Columns of every row, or of some in their order."""
+        arrow = self._query(columns, keys).to_arrow()
+        return arrow if keys is None else arrow.take(places_of(arrow["key"].to_numpy(), keys, self.name))
+
+    def _query(self, columns: list[str], keys: np.ndarray | None) -> Any:
+        """Asks for columns of every row, or at least of some."""
         assert self._table is not None
         query = self._table.search().select(columns).limit(EVERYTHING)
-        if keys is None:
-            return query.to_arrow()
-        if len(keys) <= 1000:
-            query = query.where(f"key IN ({', '.join(str(int(k)) for k in keys)})")
-        arrow = query.to_arrow()
-        return arrow.take(found(arrow["key"].to_numpy(), keys, self.name))
+        if keys is not None and len(keys) <= 1000:
+            return query.where(f"key IN ({', '.join(str(int(k)) for k in keys)})")
+        return query
 
     def _places(self, ids: Sequence[Id]) -> np.ndarray:
         """Where ids are among the rows kept, −1 for none."""
@@ -329,7 +336,7 @@ class LanceStore(Store):
         return self._catch_up().copy()
 
     def rows(self, keys: np.ndarray) -> pd.DataFrame:
-        at = found(self._rows["key"].to_numpy(), np.asarray(keys, np.int64), self.name, self._order)
+        at = places_of(self._rows["key"].to_numpy(), np.asarray(keys, np.int64), self.name, self._order)
         return _frame(self._rows.take(at))
 
     def select(self, where: str) -> np.ndarray:
@@ -405,9 +412,16 @@ class LanceStore(Store):
     def vectors(self, keys: np.ndarray) -> np.ndarray:
         if self._table is None or not len(keys):
             return np.zeros((0, self.dimension or 0), np.float32)
-        arrow = self._read(["key", "vector"], np.asarray(keys, np.int64))
-        flat = pa.concat_arrays([part.flatten() for part in arrow["vector"].chunks])
-        return flat.to_numpy(zero_copy_only=False).reshape(len(keys), -1)
+        once, again = np.unique(np.asarray(keys, np.int64), return_inverse=True)
+        out, order, missing = np.empty((len(once), self.dimension or 0), np.float32), np.arange(len(once)), len(once)
+        for batch in self._query(["key", "vector"], once).to_batches():  # a batch at a time: there may be gigabytes
+            at = places(once, batch["key"].to_numpy(), order)
+            rows = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(len(at), -1)
+            out[at[at >= 0]] = rows[at >= 0]
+            missing -= int((at >= 0).sum())
+        if missing:
+            raise gone(self.name)
+        return out[again]
 
 
 def _rows_as_stored(keys: list[int], ids: list[str], metadata: list[str]) -> pa.Table:
