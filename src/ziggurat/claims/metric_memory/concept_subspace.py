@@ -68,7 +68,7 @@ notes = Notes(
     hard="The official KL term covers the variances in all directions, not only off the plane; this one does as well.",
     why=(
         "recipe",
-        "The planes become orthogonal, and at equal KL weights that lowers the disparity of the tinted images by a fifth to a third "
+        "The planes become orthogonal, and at equal KL weights that lowers the disparity of the tinted images by a sixth to a third "
         "(support). But without alignment a small KL weight does nearly as much, and each arm chooses its own. On Adult the KL "
         "weight alone decides. The spanning tree depends on distances, which parallel planes do not shorten: no alignment weight from "
         "−1 to −100 helped it.",
