@@ -3,7 +3,7 @@ import pytest
 
 from tests.typecheck import value_error
 from ziggurat.memory import ExactIndex, GraphIndex, HNSWIndex, load_index
-from ziggurat.memory.indexes import distances, unit
+from ziggurat.memory.indexes import distances, nearest, unit
 from ziggurat.memory.votes import distance_weights, plurality_weights, rank_weights, softmax_weights, tally, winner
 
 
@@ -28,6 +28,14 @@ def test_exact_index_against_a_loop(metric):
         order = np.argsort(away)[:4]
         assert keys[i].tolist() == (order + 7).tolist()
         np.testing.assert_allclose(apart[i], np.array(away)[order], atol=1e-4)
+
+
+def test_the_smallest_of_every_row():
+    found, keys = vectors(40, 60).round(1), np.random.default_rng(1).permutation(60)
+    got, values = nearest(found, keys, 7)
+    order = np.lexsort((np.broadcast_to(keys, found.shape), found), axis=1)[:, :7]
+    assert np.array_equal(got, keys[order]) and np.array_equal(values, np.take_along_axis(found, order, 1))
+    assert nearest(found, keys, 99)[0].shape == (40, 60) and nearest(found[:, :0], keys[:0], 3)[0].shape == (40, 0)
 
 
 def test_exact_ties_go_by_key_and_k_is_cut():

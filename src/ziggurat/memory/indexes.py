@@ -54,6 +54,17 @@ def unit(vectors: Vectors) -> Vectors:
     return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32, copy=False)
 
 
+def nearest(found: Float32[np.ndarray, "m n"], keys: Keys, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values of the k smallest distances of every row, ascending, ties by key."""
+    m, k = len(found), min(k, found.shape[1])
+    values, names = np.empty((m, k), np.float32), np.empty((m, k), np.int64)
+    if k:
+        zeros, there = np.zeros(max(found.shape), np.float32), np.ones(len(keys), dtype=bool)
+        least, sizes = np.float32(-np.inf), np.zeros(m, np.int64)
+        take_smallest(found, keys, there, zeros[:m], zeros[: len(keys)], np.float32(-1), least, values, names, sizes)
+    return in_order(names, values)
+
+
 class ExactIndex:
     """Every distance, by blocked matrix products; ties by key.
 
