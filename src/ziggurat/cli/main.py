@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 
 import ziggurat
-from ziggurat.cli import claiming, comparing, doctoring, listing, remembering, showing, using
+from ziggurat.cli import claiming, comparing, doctoring, editing, listing, remembering, showing, using
 from ziggurat.cli.serving.serve import serve
 
 app = typer.Typer(
@@ -31,6 +31,8 @@ app.command("evaluate")(using.evaluate)
 app.command("explain")(using.explain)
 app.command("embed")(remembering.embed)
 app.command("search")(remembering.search)
+app.command("edit")(editing.edit)
+app.command("forget")(editing.forget)
 app.command("serve")(serve)
 app.command("export")(using.export)
 

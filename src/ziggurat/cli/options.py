@@ -22,9 +22,12 @@ Out = Annotated[Path | None, typer.Option("--out", help="Folder for what the com
 
 
 def hush(quiet: bool) -> bool:
-    """Lets no warning through, where that was asked for."""
+    """Lets no warning and no bar through, where that was asked for."""
     if quiet:
+        from ziggurat.data.progress import hide
+
         warnings.simplefilter("ignore")
+        hide()
     return quiet
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ class Images:
         ids: a name for each image (its path, say); empty means its number.
         groups: a group of each class (Omniglot's alphabets), where there is one.
         notes: what was skipped or changed while reading, for people.
+        metadata: what else is known of each image, such as its day or the columns of a csv; empty means nothing.
     """
 
     images: UInt8[Tensor, "N C H W"]
@@ -43,6 +44,7 @@ class Images:
     ids: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    metadata: tuple[Mapping[str, Any], ...] = ()
     kind: str = "image"
     task: str = "classification"
 
@@ -67,7 +69,10 @@ class Images:
         """The named rows as a data set of their own, with the same classes."""
         rows = as_index(index, len(self))
         ids = tuple(self.ids[i] for i in rows.tolist()) if self.ids else ()
-        return replace(self, images=self.images[rows], labels=self.labels[rows], ids=ids, name=name or self.name)
+        told = tuple(self.metadata[i] for i in rows.tolist()) if self.metadata else ()
+        return replace(
+            self, images=self.images[rows], labels=self.labels[rows], ids=ids, metadata=told, name=name or self.name
+        )
 
     def describe(self) -> str:
         """One line: images, size, classes, what was skipped."""

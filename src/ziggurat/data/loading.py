@@ -75,7 +75,7 @@ def splits(
     """Train, validation and test part of a data set of samples with classes.
 
     A published test part is kept. Otherwise a fifth of every class is held out, by a seed that never changes. The validation part
-    is taken from what remains.
+    is taken from what remains. Samples without a label are left out.
     """
     data = load(name, root=root, size=size)
     if data.task != "classification":
@@ -83,8 +83,11 @@ def splits(
     present = torch.bincount(data.labels[data.labels >= 0]) if len(data) else torch.zeros(0)
     if int((present > 0).sum()) < 2:
         raise ValueError(
-            f"{data.name} has fewer than two classes; put the images of each class into a folder of its own."
+            f"{data.name} has fewer than two classes; put the images of each class into a folder of its own, or search them without "
+            f"any: ziggurat embed {name} --with efficientnet_lite0 --store memory"
         )
+    if int(present.sum()) < len(data):
+        data = data.subset(data.labels >= 0)
     if "test" in published_splits(name):
         train, test = load(name, "train", root), load(name, "test", root)
     else:

@@ -8,11 +8,18 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
+_hidden = False
+
+
+def hide() -> None:
+    """No bars from now on in this process: `--quiet` asks for it."""
+    global _hidden
+    _hidden = True
 
 
 def counted(items: Sequence[Item], description: str) -> Iterator[Item]:
     """The items, with a bar on stderr where that is a terminal and there are several."""
-    if len(items) < 2 or not sys.stderr.isatty():
+    if len(items) < 2 or _hidden or not sys.stderr.isatty():
         yield from items
         return
     from rich.console import Console

@@ -8,6 +8,7 @@ import lzma
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,15 @@ def decoded(path: Path, digest: str) -> np.ndarray:
     return images
 
 
+def in_parts(images: Images, split: str | None, training: int) -> Images:
+    """Images (all, or a part) by their number in the whole, of which the first so many are to train on and the others to test."""
+    numbers = range(training, training + len(images)) if split == "test" else range(len(images))
+    train, test = {"split": "train"}, {"split": "test"}
+    return replace(
+        images, ids=tuple(map(str, numbers)), metadata=tuple(train if i < training else test for i in numbers)
+    )
+
+
 def digits(name: str, split: Any, root: Any) -> Images:
     from sklearn.datasets import load_digits
 
@@ -72,7 +82,7 @@ def fashion_mnist(name: str, split: Any, root: Any) -> Images:
         arrays.append(torch.from_numpy(values.reshape(-1, 1, 28, 28) if head == 16 else values.astype(np.int64)))
     parts = {"train": arrays[:2], "test": arrays[2:]}
     pixels, labels = parts[split] if split else [torch.cat(pair) for pair in zip(*parts.values(), strict=True)]
-    return Images(pixels, labels, GARMENTS, name)
+    return in_parts(Images(pixels, labels, GARMENTS, name), split, len(arrays[0]))
 
 
 def cifar10(name: str, split: Any, root: Any) -> Images:
@@ -84,9 +94,8 @@ def cifar10(name: str, split: Any, root: Any) -> Images:
             with np.load(path, allow_pickle=False) as content:
                 labels.append(content["label"].astype(np.int64))
     note = "re-compressed as JPEG by its source, so published accuracies do not compare"
-    return Images(
-        torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(np.concatenate(labels)), CIFAR10, name, notes=(note,)
-    )
+    images, classes = torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(np.concatenate(labels))
+    return in_parts(Images(images, classes, CIFAR10, name, notes=(note,)), split, 50_000)
 
 
 def tiny_imagenet_60(name: str, split: Any, root: Any) -> Images:
@@ -98,7 +107,8 @@ def tiny_imagenet_60(name: str, split: Any, root: Any) -> Images:
         labels, part = torch.from_numpy(file["fine"].astype(np.int64)), file["split"]
         classes = tuple(str(c) for c in file["fine_name"])
         groups = tuple(str(c) for c in file["coarse_name"][file["coarse_of_fine"]])
-    data = Images(torch.from_numpy(pixels), labels, classes, name, groups=groups)
+    numbers = tuple(map(str, range(len(labels))))  # of the whole, in its parts too
+    data = Images(torch.from_numpy(pixels), labels, classes, name, numbers, groups)
     return data if split is None else data.subset(part == {"train": 0, "test": 2}[split])
 
 

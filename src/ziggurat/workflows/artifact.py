@@ -16,6 +16,7 @@ from torch import Tensor
 from ziggurat.data.sources import write_atomically
 from ziggurat.nn.learner import Learner
 from ziggurat.workflows.methods import Shape, as_record, make_learner, parse_method
+from ziggurat.workflows.pretrained import PRETRAINED, is_pretrained, pretrained
 
 FORMAT = 1
 
@@ -57,12 +58,17 @@ class Artifact:
         return self.learner.network
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] as the network wants them: its channels, its size, normalised."""
-        channels = self.shape.channels
+        """Images (B, C, H, W) in [0, 1] as the network wants them: grey or in colour, squares of its size, normalised."""
+        channels, square = self.shape.channels, (self.shape.size, self.shape.size)
         if images.shape[1] != channels:
-            images = images.mean(1, keepdim=True) if channels == 1 else images[:, :1].expand(-1, channels, -1, -1)
-        if max(images.shape[-2:]) != self.shape.size:
-            images = torch.nn.functional.interpolate(images, (self.shape.size,) * 2, mode="bilinear", antialias=True)
+            if {images.shape[1], channels} != {1, 3}:
+                raise ValueError(
+                    f"images have {images.shape[1]} channels and {self.method} takes {channels}; only 1 (grey) or 3 (colour) "
+                    "are brought to each other, so take away what else there is, such as transparency."
+                )
+            images = images.mean(1, keepdim=True) if channels == 1 else images.expand(-1, channels, -1, -1)
+        if images.shape[-2:] != square:
+            images = torch.nn.functional.interpolate(images, square, mode="bilinear", antialias=True)
         if self.normalize is None:
             return images
         mean, std = self.normalize
@@ -70,6 +76,8 @@ class Artifact:
 
     def save(self, path: str | Path) -> Path:
         """Writes both files, each whole or not at all; returns the path of the weights."""
+        if is_pretrained(self.method):
+            raise ValueError(f"{self.method} is taken by its name; there is nothing to save.")
         path = Path(path).with_suffix(".safetensors")
         described = {
             "format": FORMAT,
@@ -89,12 +97,19 @@ class Artifact:
 
 
 def load_artifact(path: str | Path) -> Artifact:
-    """Reads what `save` wrote; a missing, damaged or newer file is a `ValueError` that says so."""
+    """Reads what `save` wrote, or takes a network that others have trained, by its name.
+
+    A missing, damaged or newer file is a `ValueError` that says so.
+    """
+    if is_pretrained(str(path)):
+        ready = pretrained(str(path))
+        return Artifact(ready.learner, str(path), ready.shape, ready.data, ready.normalize, 0, 1, {})
     path = Path(path).with_suffix(".safetensors")
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():
             raise ValueError(
-                f"there is no checkpoint {path} (missing {file.name}); `ziggurat train` and `compare` make one."
+                f"there is no checkpoint {path} (missing {file.name}); `ziggurat train` and `compare` make one, and "
+                f"{', '.join(PRETRAINED)} is there without training."
             )
     try:
         described = json.loads(path.with_suffix(".json").read_text())

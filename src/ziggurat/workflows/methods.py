@@ -87,8 +87,8 @@ def contract(name: str) -> str:
         return "function"
 
 
-def parse_method(text: str) -> Method:
-    """`resnet18`, `simsiam/resnet18`, `resnet18:stem=cifar`, `fastrp` … as a `Method`; unknown names are a `ValueError`."""
+def parse_options(text: str) -> tuple[str, dict[str, Any]]:
+    """`name:key=value,…` as the name and its options."""
     path, _, rest = text.partition(":")
     options: dict[str, Any] = {}
     for pair in filter(None, rest.split(",")):
@@ -96,6 +96,12 @@ def parse_method(text: str) -> Method:
         if not equals:
             raise ValueError(f"the option {pair!r} of {text!r} is not understood; write {path}:key=value,key=value.")
         options[key.strip()] = _value(value.strip())
+    return path, options
+
+
+def parse_method(text: str) -> Method:
+    """`resnet18`, `simsiam/resnet18`, `resnet18:stem=cifar`, `fastrp` … as a `Method`; unknown names are a `ValueError`."""
+    path, options = parse_options(text)
     learner, slash, name = path.rpartition("/")
     learns = contract(learner) if slash else "learner"
     if learns not in ("learner", "rule"):

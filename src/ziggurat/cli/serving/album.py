@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ziggurat.data.datasets import Images
+from ziggurat.data.datasets import Images, Segments
 from ziggurat.data.loading import load, names
 from ziggurat.data.pictures import resize
 from ziggurat.data.sources import write_atomically
 from ziggurat.memory.memory import Memory
 from ziggurat.memory.stores import Id
 from ziggurat.workflows.artifact import Artifact
-from ziggurat.workflows.embedding import represent
+from ziggurat.workflows.embedding import centre, names_of, represent
 
 THUMBNAIL = "thumbnail"
 """The field of the metadata that names the picture of an example that was added here."""
@@ -29,6 +29,7 @@ SIDE = 256
 DRAWN = re.compile(r"[0-9a-f]{64}")
 
 Picture = UInt8[np.ndarray, "H W 3"]
+Pictures = Images | Segments
 
 
 def as_png(picture: Picture) -> bytes:
@@ -46,9 +47,9 @@ class Album:
         data: data sets that were embedded, whose pictures are shown.
     """
 
-    def __init__(self, folder: Path | None = None, data: Sequence[Images] = ()) -> None:
+    def __init__(self, folder: Path | None = None, data: Sequence[Pictures] = ()) -> None:
         self.folder = folder
-        self.data: Mapping[str, Images] = {samples.name: samples for samples in data}
+        self.data: Mapping[str, Pictures] = {samples.name: samples for samples in data}
         self.places = {samples.name: places(samples) for samples in data}
 
     def keep(self, picture: Picture) -> dict[str, str]:
@@ -89,19 +90,19 @@ class Album:
         path = self.folder / f"{drawn}.png"
         return path if path.is_file() else None
 
-    def _place(self, name: Id, metadata: Mapping[str, Any]) -> tuple[Images, int] | None:
+    def _place(self, name: Id, metadata: Mapping[str, Any]) -> tuple[Pictures, int] | None:
         of = metadata.get("data")
         if not isinstance(of, str) or of not in self.data or name not in self.places[of]:
             return None
         return self.data[of], self.places[of][name]
 
 
-def places(samples: Images) -> dict[Id, int]:
+def places(samples: Pictures) -> dict[Id, int]:
     """Where each sample of a data set stands, by the id that `embed` gave it."""
-    return {name: i for i, name in enumerate(samples.ids or (f"{samples.name}/{i}" for i in range(len(samples))))}
+    return {name: i for i, name in enumerate(names_of(samples))}
 
 
-def same_pictures(memory: Memory, artifact: Artifact, samples: Images, looks: int = 8) -> bool:
+def same_pictures(memory: Memory, artifact: Artifact, samples: Pictures, looks: int = 8) -> bool:
     """Whether the memory holds what the checkpoint makes of a data set, judged by some of its samples."""
     names = list(places(samples))
     rows = [row for row in memory.get(names[:: max(len(names) // 200, 1)]) if row is not None]
@@ -109,13 +110,13 @@ def same_pictures(memory: Memory, artifact: Artifact, samples: Images, looks: in
     if not rows:
         return False
     place = places(samples)
-    again = represent(artifact, samples.inputs([place[row["id"]] for row in rows]))
+    again = represent(artifact, centre(samples.inputs([place[row["id"]] for row in rows])))
     kept = np.stack([row["vector"] for row in rows])
     lengths = np.linalg.norm(again, axis=1) * np.linalg.norm(kept, axis=1)
     return bool((np.einsum("nd,nd->n", again, kept) >= 0.999 * lengths).all())
 
 
-def embedded_data(memory: Memory, artifact: Artifact, given: str | None) -> tuple[list[Images], list[str]]:
+def embedded_data(memory: Memory, artifact: Artifact, given: str | None) -> tuple[list[Pictures], list[str]]:
     """The data sets whose pictures can be shown: the one that is given, and those known by name that the metadata name.
 
     Returns: the data sets, and a sentence for each one that is not what was embedded.
@@ -131,7 +132,7 @@ def embedded_data(memory: Memory, artifact: Artifact, given: str | None) -> tupl
             if given is not None:
                 raise
             continue
-        if not isinstance(samples, Images):
+        if not isinstance(samples, Pictures):
             if given is not None:
                 raise ValueError(f"{name} is no data set of images; leave --images out.")
         elif same_pictures(memory, artifact, samples):

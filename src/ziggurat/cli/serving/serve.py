@@ -25,7 +25,9 @@ SHORTEST = 16
 
 def serve(
     store: Annotated[str, typer.Argument(help="Folder of a memory, or its postgresql:// URL.")],
-    with_: Annotated[Path | None, typer.Option("--with", help="The checkpoint that embeds pictures.")] = None,
+    with_: Annotated[
+        Path | None, typer.Option("--with", help="What embeds pictures: the checkpoint, or efficientnet_lite0.")
+    ] = None,
     images: Annotated[
         str | None, typer.Option(help="The data set that was embedded, where it is not one known by name.")
     ] = None,

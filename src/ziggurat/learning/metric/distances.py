@@ -22,7 +22,7 @@ def squared_euclidean(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> Float
 
 def euclidean(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> Float[Tensor, "N M"]:
     """‖a_i − b_j‖."""
-    return (squared_euclidean(a, b) + EPSILON).sqrt()
+    return squared_euclidean(a, b).add_(EPSILON).sqrt_()  # in place: each new matrix is a walk through memory
 
 
 def cosine(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> Float[Tensor, "N M"]:

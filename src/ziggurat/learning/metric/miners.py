@@ -1,10 +1,13 @@
 """Miners: which triplets and pairs of a batch a loss should look at, from distances or similarities and the labels.
 
-Everything is taken at once from the (N, N) matrix of the batch. A miner looks at detached numbers; the loss takes the gradient.
+Everything is taken at once from the (N, N) matrix of the batch. A miner looks at detached numbers; the loss takes the gradient. Triplets
+are chosen in a table with a row for each positive pair and a column for each sample, and only the chosen ones are listed: all of them are
+62 million for 2,048 samples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -13,6 +16,14 @@ from torch import Tensor
 
 Strategy = Literal["all", "hard", "semi_hard", "easy"]
 
+KINDS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "all": lambda gap, margin: gap <= margin,
+    "hard": lambda gap, margin: gap <= 0,
+    "semi_hard": lambda gap, margin: (gap > 0) & (gap <= margin),
+    "easy": lambda gap, margin: gap > margin,
+}
+"""Which triplets a strategy takes, by d_an − d_ap."""
+
 
 def same_class(labels: Int64[Tensor, " N"]) -> tuple[Bool[Tensor, "N N"], Bool[Tensor, "N N"]]:
     """(pairs of different samples of one class, pairs of two classes)."""
@@ -20,12 +31,25 @@ def same_class(labels: Int64[Tensor, " N"]) -> tuple[Bool[Tensor, "N N"], Bool[T
     return same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device), ~same
 
 
+def _listed(
+    anchor: Int64[Tensor, " P"], near: Int64[Tensor, " P"], chosen: Bool[Tensor, "P N"]
+) -> Int64[Tensor, "T 3"]:
+    """The triplets that are chosen of a table of positive pairs and samples, row by row."""
+    row, far = chosen.nonzero().T
+    triplets = anchor.new_empty(3, len(row))
+    for column, of_pairs in zip(triplets, (anchor, near)):
+        torch.index_select(
+            of_pairs, 0, row, out=column
+        )  # in its place: to stack them would copy the largest thing here
+    triplets[2] = far
+    return triplets.T
+
+
 def all_triplets(labels: Int64[Tensor, " N"]) -> Int64[Tensor, "T 3"]:
     """Every (anchor, positive, negative)."""
     positive, negative = same_class(labels)
     anchor, near = positive.nonzero().T
-    row, far = negative[anchor].nonzero().T
-    return torch.stack([anchor[row], near[row], far], 1)
+    return _listed(anchor, near, negative[anchor])
 
 
 def margin_triplets(
@@ -37,13 +61,13 @@ def margin_triplets(
         margin: m of the loss.
         strategy: "all" that cost something, below m; "hard", at most 0; "semi_hard", between 0 and m; "easy", above m.
     """
-    triplets = all_triplets(labels)
-    anchor, positive, negative = triplets.T
-    gap = (distance[anchor, negative] - distance[anchor, positive]).detach()
-    kinds = {"all": gap <= margin, "hard": gap <= 0, "semi_hard": (gap > 0) & (gap <= margin), "easy": gap > margin}
-    if strategy not in kinds:
-        raise ValueError(f"strategy must be one of {', '.join(kinds)}, got {strategy!r}.")
-    return triplets[kinds[strategy]]
+    if strategy not in KINDS:
+        raise ValueError(f"strategy must be one of {', '.join(KINDS)}, got {strategy!r}.")
+    positive, negative = same_class(labels)
+    anchor, near = positive.nonzero().T
+    d = distance.detach()
+    gap = d[anchor] - d[anchor, near, None]
+    return _listed(anchor, near, negative[anchor] & KINDS[strategy](gap, margin))
 
 
 def batch_hard(distance: Float[Tensor, "N N"], labels: Int64[Tensor, " N"]) -> Int64[Tensor, "T 3"]:

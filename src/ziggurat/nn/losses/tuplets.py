@@ -12,13 +12,13 @@ def triplet_margin(
 ) -> Float[Tensor, " T"]:
     """max(0, d_ap − d_an + m)."""
     anchor, positive, negative = triplets.T
-    return (distance[anchor, positive] - distance[anchor, negative] + margin).clamp_min(0)
+    apart = distance[anchor, positive] - distance[anchor, negative]
+    return apart.add_(margin).clamp_min(0)  # in place: there may be millions
 
 
 def mean_of_active(values: Float[Tensor, " T"]) -> Float[Tensor, ""]:
     """The mean over the values above 0, and 0 where there is none: over all, it would vanish as the training succeeds."""
-    active = values > 0
-    return values.sum() / active.sum().clamp_min(1)
+    return values.sum() / (values > 0).count_nonzero().clamp_min(1)
 
 
 def multi_similarity(
@@ -53,4 +53,6 @@ def contrastive(
     negative_margin: float = 1.0,
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, " Q"]]:
     """(max(0, d − m_p) of the positive pairs, max(0, m_n − d) of the negative ones)."""
-    return (distance[positive] - positive_margin).clamp_min(0), (negative_margin - distance[negative]).clamp_min(0)
+    # `masked_select` and not an index: the gradient goes back in one pass, without a list of the places
+    near, far = distance.masked_select(positive), distance.masked_select(negative)
+    return (near - positive_margin).clamp_min(0), (negative_margin - far).clamp_min(0)
