@@ -206,9 +206,8 @@ class ExactIndex:
 
     def _scan(self, queries: Vectors, k: int, rows: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Every row, or all of some."""
-        keys, vectors, squares, alive = (
-            of[: self._size] if rows is None else of[rows]
-            for of in (self._keys, self._vectors, self._squares, self._alive)
+        keys, squares, alive = (
+            of[: self._size] if rows is None else of[rows] for of in (self._keys, self._squares, self._alive)
         )
         k = min(k, int(alive.sum()))
         values, names = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
@@ -219,10 +218,15 @@ class ExactIndex:
             own, scale, least = np.einsum("md,md->m", queries, queries), np.float32(2), np.float32(0)
         else:
             own, scale, least = np.ones(len(queries), np.float32), np.float32(1), np.float32(-np.inf)
-        for q in (slice(i, i + QUERIES) for i in range(0, len(queries), QUERIES)):
-            for r in (slice(i, i + ROWS) for i in range(0, len(keys), ROWS)):
+        room = np.empty((0 if rows is None else min(ROWS, len(rows)), self.dimension), np.float32)
+        for r in (slice(i, min(i + ROWS, len(keys))) for i in range(0, len(keys), ROWS)):
+            if rows is None:
+                vectors = self._vectors[r]
+            else:  # gathered block by block, they are still in the cache when they are multiplied
+                vectors = np.take(self._vectors, rows[r], axis=0, out=room[: r.stop - r.start], mode="clip")
+            for q in (slice(i, i + QUERIES) for i in range(0, len(queries), QUERIES)):
                 take_smallest(
-                    queries[q] @ vectors[r].T,
+                    queries[q] @ vectors.T,
                     keys[r],
                     alive[r],
                     own[q],
