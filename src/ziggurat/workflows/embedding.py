@@ -155,7 +155,9 @@ def search(
     if path.suffix.lower() in PICTURES and path.is_file():
         if artifact is None:
             raise ValueError(f"{query} is a picture; say with which checkpoint it is to be embedded (--with).")
-        square = resize(open_image(path), choose_size([path]))  # as in a folder of pictures like this one
+        picture = open_image(path)
+        side = min(choose_size([path]), *picture.shape[:2])  # as in a folder of pictures like this one
+        square = resize(picture, side)
         image = torch.from_numpy(square.transpose(2, 0, 1).copy()).float()[None] / 255
         return memory.search(represent(artifact, image), k, where)
     raise ValueError(
