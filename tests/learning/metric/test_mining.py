@@ -42,6 +42,17 @@ def test_equal_points_have_a_finite_gradient(distance):
     assert torch.isfinite(x.grad).all()
 
 
+def test_triplets_are_listed_by_anchor_positive_and_negative():
+    labels = torch.tensor([0, 1, 0, 2, 1, 0, 1])
+    every = all_triplets(labels)
+    assert every.shape == (3 * 2 * 4 + 3 * 2 * 4, 3) and every.tolist() == sorted(every.tolist())
+    x = embeddings(3, 7)
+    d = euclidean(x, x)
+    gap = d[every[:, 0], every[:, 2]] - d[every[:, 0], every[:, 1]]
+    assert torch.equal(margin_triplets(d, labels, 0.1, "hard"), every[gap <= 0])
+    assert margin_triplets(d, torch.arange(7), 0.1).shape == all_triplets(torch.zeros(7).long()).shape == (0, 3)
+
+
 def naive(d, keep):
     return {
         (a, p, n)
