@@ -39,6 +39,8 @@ def test_embed_search_explain_and_export_by_command(checkpoint, tmp_path):
     assert hits[0]["id"] == "digits/0" and len(hits) == 4
     only = json.loads(invoke("search", store, "digits/0", "--where", "label = '8'", "--json"))
     assert {hit["metadata"]["label"] for hit in only} == {"8"} and len(only) == 10
+    told = CliRunner().invoke(app, ["search", str(store), "digits/0", "--where", "label = '8'", "--explain", "--json"])
+    assert "scan: the exact index looks at every row (174 of 1,797 rows are selected)" in told.stderr
 
     picture = tmp_path / "zero.png"
     Image.fromarray(load("digits").images[0, 0].numpy()).save(picture)

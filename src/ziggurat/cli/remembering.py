@@ -72,6 +72,7 @@ def search(
     with_: Annotated[
         Path | None, typer.Option("--with", help="What embeds a picture: the checkpoint, or efficientnet_lite0.")
     ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say how the filter was searched, and why.")] = False,
     device: Device = "cpu",
     json: Json = False,
     quiet: Quiet = False,
@@ -104,6 +105,8 @@ def search(
     if artifact is not None:
         artifact.learner.to(device)
     hits = find(store, query, k, where, artifact)
+    if explain:
+        note(str(hits.plan), quiet)
     rows = list(zip(hits.ids[0], hits.distances[0].tolist(), hits.metadata[0], strict=True))
     if json:
         say_json([{"id": i, "distance": d, "metadata": m} for i, d, m in rows])
