@@ -9,13 +9,17 @@ from benchmarks import (
     inference,
     large_graphs,
     memory,
+    metric,
     search,
     shares,
+    swivel,
     walks,
     window_search,
 )
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for part in (graphs, large_graphs, embeddings, walks, inference, search, window_search, memory, shares, backbones):
+    for part in (
+        graphs, large_graphs, embeddings, walks, swivel, metric, inference, search, window_search, memory, shares, backbones
+    ):  # fmt: skip
         part.main()

@@ -60,6 +60,11 @@ notes = Notes(
     easy="The loss is the known one, three times.",
     hard="Of CIFAR-10's seven middle categories all three with an unseen leaf have a single seen one: there the middle level teaches "
     "what the leaves teach, and only the general level is new.",
+    why=(
+        "criterion",
+        "Where the group of an unseen leaf has one seen leaf, the middle level has the same pairs as the leaves, so that four points could "
+        "only come from the general level. With more seen leaves in each group there is more to learn from it (support).",
+    ),
 )
 
 
@@ -175,3 +180,26 @@ def measure(run: Run) -> Finding:
         ),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Tiny-ImageNet as frozen features, seed 100: unseen leaves at the middle level, CHIP − flat, by the number of seen leaves a group."""
+    network, whole = pretrained_efficientnet_lite0(), tiny_imagenet(run, 100)
+
+    def table(images: Images | Table) -> Table:
+        x = frozen(network, lambda x: features(network, x, PIXELS), images, f"efficientnet_lite0 at {PIXELS} pixels")
+        return Table(normalize(x, dim=1) * x.shape[1] ** 0.5, images.labels, images.classes, "tiny_imagenet_60")
+
+    train, valid, seen, unseen = (table(part) for part in whole[:4])
+    leaves, found = train.labels.unique(), dict[str, float]()
+    for count in run.progress((1, 2, 4), "seen leaves"):
+        group = whole.levels[leaves, 1]
+        kept = torch.cat([leaves[group == g][:count] for g in range(12)])
+        some = [part.subset(torch.isin(part.labels, kept)) for part in (train, valid, seen)]
+        task = Task(*some, unseen, whole.levels)
+        ends = {
+            arm: best_on_validation([trained(arm, rate, task, "tiny_imagenet_60", 100) for rate in RATES])
+            for arm in ("chip", "flat")
+        }
+        found[f"gain_with_{count}_seen_leaves"] = 100 * (ends["chip"][1] - ends["flat"][1])
+    return found

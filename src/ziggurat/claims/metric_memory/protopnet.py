@@ -149,3 +149,28 @@ def measure(run: Run) -> Finding:
         floors=(floor("black box", rows["black_box"], 0.5),),
         measurements=rows,
     )  # fmt: skip
+
+
+def support(run: Run) -> dict[str, float]:
+    """Locality and purity after training on half and on twice as many scenes, seed 0."""
+    photographs, seed, found = [(p * DIM).byte() for p in run.data("photographs")], 0, dict[str, float]()
+    test, boxes = draw(run.data("fashion_mnist", "test"), photographs[1::2], TEST, derive(seed, "test"))
+    for count in run.progress((TRAIN // 2, 2 * TRAIN), "scenes"):
+        train, _ = draw(run.data("fashion_mnist", "train"), photographs[::2], count, derive(seed, "train"))
+        stats = channel_stats(train)
+        batches = Loader(train, Labelled(), BATCH, seed, stats)
+        torch.manual_seed(seed)
+        start = Supervised(Convolutions(10), 3e-3)
+        fit(start, batches, epochs=FIRST, seed=seed)
+        network = ProtoPNet(start.network, 10, PER_CLASS, WIDTH)  # type: ignore[arg-type]
+        learner = ProtoPNetLearner(network, *ARMS["protopnet"], 0.5, RATE, NEW_RATE)
+        train_protopnet(learner, batches, batches, 1, EPOCHS, LAST_EPOCHS, LAST_RATE, seed)
+        fit(learner, batches, epochs=EPOCHS, seed=derive(seed, "second round"))
+        push(network, batches)
+        prune(network, batches)
+        train_last_layer(network, batches, LAST_EPOCHS, lr=LAST_RATE, seed=seed)
+        network.eval()
+        x = (test.inputs(slice(None)) - stats[0].view(-1, 1, 1)) / stats[1].view(-1, 1, 1)
+        found[f"locality_of_{count}"] = locality(network, x, test.labels, boxes)
+        found[f"purity_of_{count}"] = float(purity(network, batches).mean())
+    return found
