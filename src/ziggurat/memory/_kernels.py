@@ -15,6 +15,20 @@ def above(a, key_a, b, key_b):
     return a > b or (a == b and key_a > key_b)
 
 
+CHUNK = 128
+"""How many distances are compared with the largest that is kept before any of them is looked at by itself."""
+
+
+@numba.njit(cache=True)
+@typing.no_type_check
+def within(products, column, row, scale, top):
+    """How many distances are at most `top`; a sum of comparisons, since that becomes vector instructions and a smallest value does not."""
+    count = np.int32(0)
+    for j in range(len(products)):
+        count += np.int32(row + column[j] - scale * products[j] <= top)
+    return count
+
+
 @numba.njit(cache=True, nogil=True)
 @typing.no_type_check
 def take_smallest(products, keys, there, row, column, scale, least, values, names, sizes):
@@ -24,34 +38,38 @@ def take_smallest(products, keys, there, row, column, scale, least, values, name
     """
     m, k = values.shape
     for i in range(m):
-        value, name, size = values[i], names[i], sizes[i]
-        for j in range(len(keys)):
-            if not there[j]:
+        value, name, size, product = values[i], names[i], sizes[i], products[i]
+        for first in range(0, len(keys), CHUNK):
+            last = min(first + CHUNK, len(keys))
+            if size == k and not within(product[first:last], column[first:last], row[i], scale, value[0]):
                 continue
-            v, key = max(row[i] + column[j] - scale * products[i, j], least), keys[j]
-            if size < k:
-                at = size
-                size += 1
-                while at > 0:
-                    up = (at - 1) // 2
-                    if above(value[up], name[up], v, key):
-                        break
-                    value[at], name[at] = value[up], name[up]
-                    at = up
-                value[at], name[at] = v, key
-            elif above(value[0], name[0], v, key):
-                at = 0
-                while True:
-                    down = 2 * at + 1
-                    if down >= k:
-                        break
-                    if down + 1 < k and above(value[down + 1], name[down + 1], value[down], name[down]):
-                        down += 1
-                    if above(v, key, value[down], name[down]):
-                        break
-                    value[at], name[at] = value[down], name[down]
-                    at = down
-                value[at], name[at] = v, key
+            for j in range(first, last):
+                if not there[j]:
+                    continue
+                v, key = max(row[i] + column[j] - scale * product[j], least), keys[j]
+                if size < k:
+                    at = size
+                    size += 1
+                    while at > 0:
+                        up = (at - 1) // 2
+                        if above(value[up], name[up], v, key):
+                            break
+                        value[at], name[at] = value[up], name[up]
+                        at = up
+                    value[at], name[at] = v, key
+                elif above(value[0], name[0], v, key):
+                    at = 0
+                    while True:
+                        down = 2 * at + 1
+                        if down >= k:
+                            break
+                        if down + 1 < k and above(value[down + 1], name[down + 1], value[down], name[down]):
+                            down += 1
+                        if above(v, key, value[down], name[down]):
+                            break
+                        value[at], name[at] = value[down], name[down]
+                        at = down
+                    value[at], name[at] = v, key
         sizes[i] = size
 
 
