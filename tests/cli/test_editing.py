@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.typecheck import value_error
-from ziggurat.cli.serving.album import Album
 from ziggurat.memory.memory import Memory
+from ziggurat.report.album import Album
 from ziggurat.workflows.editing import edit, examples, forget
 
 

@@ -7,7 +7,7 @@ from torch.nn.functional import cosine_similarity
 
 from tests.typecheck import value_error
 from tests.untrained import untrained
-from ziggurat.report.similarity import GAP, SIDE, centre_square, pooling, similarity_picture
+from ziggurat.report.similarity import GAP, SIDE, centre_square, explain_pair, pooling, similarity_picture
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,14 @@ def test_red_speaks_for_and_both_maps_have_one_scale(artifact):
     assert cosine == pytest.approx(1) and (left == right).all()
     assert (left[..., 0] >= left[..., 2]).all(), "a picture and itself: nothing speaks against"
     assert (left[..., 0] - left[..., 2]).max() > 100, "the largest part has the full colour"
+
+
+def test_two_files_make_one_png(artifact, tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        Image.fromarray(picture(seed)).save(tmp_path / f"{name}.png")
+    path, cosine = explain_pair(artifact, tmp_path / "a.png", tmp_path / "b.png", tmp_path / "out")
+    png, same = similarity_picture(artifact, "avg", picture(0), picture(1))
+    assert path == tmp_path / "out" / "a-b.png" and path.read_bytes() == png and cosine == same
 
 
 def test_pooling_is_found_out(artifact):

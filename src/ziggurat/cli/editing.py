@@ -48,7 +48,7 @@ def forget(store: Place, ids: Ids = None, where: Where = None, json: Json = Fals
     check(store)
     gone = remove(store, ids or (), where)
     if not on_server(store) and any("thumbnail" in metadata for metadata in gone):
-        from ziggurat.cli.serving.album import Album
+        from ziggurat.report.album import Album
 
         album = Album(Path(store) / "thumbnails")
         for metadata in gone:

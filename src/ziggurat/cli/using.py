@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ziggurat.cli.options import Device, Json, Out, Quiet, Seed, note, resolve_device, say, say_json
+
+if TYPE_CHECKING:
+    from ziggurat.workflows.artifact import Artifact
 
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint made by train or compare (…safetensors).")]
 
@@ -73,20 +76,13 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint on the test part of a data set."""
     from ziggurat.workflows.artifact import load_artifact
-    from ziggurat.workflows.training import judged, loader_for, macro_f1, prepare
+    from ziggurat.workflows.training import answers, macro_f1, prepare
 
     device = resolve_device(device)
     artifact, prepared = load_artifact(checkpoint), prepare(data)
-    if prepared.shape.classes != artifact.shape.classes or prepared.shape.features != artifact.shape.features:
-        raise ValueError(
-            f"{checkpoint} was trained on {artifact.data} ({len(artifact.shape.classes)} classes, {artifact.shape.features} "
-            f"numbers a sample); {data} has {len(prepared.shape.classes)} classes and {prepared.shape.features} numbers."
-        )
     for text in prepared.notes:
         note(text, quiet)
-    prepared.normalize = artifact.normalize
-    batches = loader_for(artifact.learner, prepared, artifact.batch_size, artifact.seed)
-    _, _, labels, said = judged(artifact.learner.to(device), prepared, batches, artifact.seed)
+    labels, said = answers(artifact, prepared, device)
     result = {
         "accuracy": float((said == labels).float().mean()),
         "macro_f1": macro_f1(said, labels, len(prepared.shape.classes)),
@@ -101,37 +97,96 @@ def evaluate(
 
 def explain(
     checkpoint: Checkpoint,
-    what: Annotated[str, typer.Argument(help="A picture, or the number of a node of the graph.")],
+    what: Annotated[str, typer.Argument(help="A picture, the number of a node of the graph, or a data set.")],
     target: Annotated[str | None, typer.Option(help="The class to explain; else the predicted one.")] = None,
+    beside: Annotated[Path | None, typer.Option(help="Another picture: draw what makes the two alike.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="A memory: draw the picture's neighbours there, and their vote.")
+    ] = None,
+    images: Annotated[str | None, typer.Option(help="With --memory: the data set or folder of its pictures.")] = None,
+    where: Annotated[str | None, typer.Option(help="With --memory: a filter on the neighbours.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="With --memory: how many neighbours.")] = 10,
+    tree: Annotated[Path | None, typer.Option(help="With a data set: a csv with the names above each class.")] = None,
     out: Out = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw which pixels a decision depends on, or which other nodes the decision about a node."""
+    """Draw what a decision depends on.
+
+    Of a picture the pixels that matter, or by prototype_parts the parts and what they resemble; with --beside what makes it like another
+    one; with --memory its neighbours and their vote. Of a node the other nodes that matter. Of a data set the tree of its classes, and
+    where in it the mistakes fall.
+    """
+    from ziggurat.data.pictures import PICTURES
     from ziggurat.data.sources import runs_folder
-    from ziggurat.report.heatmap import explain_image
-    from ziggurat.report.neighbourhood import explain_node
+    from ziggurat.memory.prototypes.protopnet import ProtoPNet
     from ziggurat.workflows.artifact import load_artifact
 
+    if beside is not None and memory is not None:
+        raise ValueError("--beside and --memory are different pictures; give one of them.")
+    if memory is None and (images is not None or where is not None):
+        raise ValueError("--images and --where belong to the neighbours in a memory; give --memory, too.")
     artifact, folder = load_artifact(checkpoint), out or runs_folder()
     if artifact.shape.kind == "graph":
-        number = what.removeprefix(f"{artifact.data}/")
-        if not number.isdigit():
-            raise ValueError(
-                f"{checkpoint} decides about nodes of {artifact.data}; give a node's number, not {what!r}."
-            )
-        path, label, confidence, nodes = explain_node(artifact, int(number), target, folder)
+        _node(artifact, checkpoint, what, target, folder, json)
+    elif beside is not None:
+        from ziggurat.report.similarity import explain_pair
+
+        path, cosine = explain_pair(artifact, Path(what), beside, folder)
         if json:
-            say_json({"picture": str(path), "class": label, "probability": confidence, "nodes": nodes})
-            return
-        say(f"{label} ({100 * confidence:.0f} %): {path}")
-        say("what matters most: " + ", ".join(f"node {u} {100 * share:.0f} %" for u, share in nodes[:5]))
-        return
-    path, label, confidence = explain_image(artifact, Path(what), target, folder)
-    if json:
-        say_json({"picture": str(path), "class": label, "probability": confidence})
+            say_json({"picture": str(path), "cosine": cosine})
+        else:
+            say(f"cosine {cosine:.3f}: {path}")
+    elif memory is not None:
+        from ziggurat.report.neighbours import explain_neighbours
+
+        near = explain_neighbours(artifact, Path(what), memory, images, where, k, folder)
+        if json:
+            found = [{"id": name, "distance": away, "label": label} for name, away, label in near.found]
+            say_json({"picture": str(near.path), "votes": near.votes, "neighbours": found})
+        else:
+            said = ", ".join(f"{label} {100 * share:.0f} %" for label, share in list(near.votes.items())[:3])
+            say(f"{said or f'{len(near.found)} neighbours without labels'}: {near.path}")
+    elif tree is not None or Path(what).suffix.lower() not in PICTURES:
+        from ziggurat.report.mistakes import explain_mistakes
+
+        path, mistakes = explain_mistakes(artifact, what, tree, folder)
+        if json:
+            say_json({"picture": str(path), **mistakes._asdict()})
+        else:
+            say(f"{100 * mistakes.accuracy:.1f} % right, mistakes {mistakes.severity:.2f} levels up: {path}")
+    elif isinstance(artifact.network, ProtoPNet):
+        from ziggurat.report.prototypes import explain_prototypes
+
+        path, label, confidence, evidence = explain_prototypes(artifact, Path(what), target, folder)
+        if json:
+            told = [one._asdict() for one in evidence]
+            say_json({"picture": str(path), "class": label, "probability": confidence, "evidence": told})
+        else:
+            say(f"{label} ({100 * confidence:.0f} %): {path}")
     else:
-        say(f"{label} ({100 * confidence:.0f} %): {path}")
+        from ziggurat.report.heatmap import explain_image
+
+        path, label, confidence = explain_image(artifact, Path(what), target, folder)
+        if json:
+            say_json({"picture": str(path), "class": label, "probability": confidence})
+        else:
+            say(f"{label} ({100 * confidence:.0f} %): {path}")
+
+
+def _node(artifact: Artifact, checkpoint: Path, what: str, target: str | None, folder: Path, json: bool) -> None:
+    """The neighbours on which the decision about a node depends."""
+    from ziggurat.report.neighbourhood import explain_node
+
+    number = what.removeprefix(f"{artifact.data}/")
+    if not number.isdigit():
+        raise ValueError(f"{checkpoint} decides about nodes of {artifact.data}; give a node's number, not {what!r}.")
+    path, label, confidence, nodes = explain_node(artifact, int(number), target, folder)
+    if json:
+        say_json({"picture": str(path), "class": label, "probability": confidence, "nodes": nodes})
+        return
+    say(f"{label} ({100 * confidence:.0f} %): {path}")
+    say("what matters most: " + ", ".join(f"node {u} {100 * share:.0f} %" for u, share in nodes[:5]))
 
 
 def export(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ziggurat.data.pictures import resize
+from ziggurat.data.pictures import open_image, resize
+from ziggurat.data.sources import write_atomically
 from ziggurat.explain.similarity_maps import Pool, SimilarityVisualizer, parts, signed_colours, upsample_map
 from ziggurat.workflows.artifact import Artifact
 
@@ -75,6 +77,14 @@ def similarity_picture(
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue(), float(maps.score)
+
+
+def explain_pair(artifact: Artifact, a: Path, b: Path, folder: Path) -> tuple[Path, float]:
+    """Draws what makes two pictures alike. Returns the path of the PNG, and the cosine."""
+    png, cosine = similarity_picture(artifact, pooling(artifact), open_image(a), open_image(b))
+    path = folder / f"{a.stem}-{b.stem}.png"
+    write_atomically(path, png)
+    return path, cosine
 
 
 def shades(image: UInt8[np.ndarray, "H W 3"]) -> np.ndarray:

@@ -145,7 +145,11 @@ def search(
     store: str | Path, query: str, k: int = 10, where: str | None = None, artifact: Artifact | None = None
 ) -> Hits:
     """The nearest stored samples to a stored id, or to a picture that `artifact` embeds."""
-    memory = Memory.open(store)
+    return find(Memory.open(store), query, k, where, artifact)
+
+
+def find(memory: Memory, query: str, k: int = 10, where: str | None = None, artifact: Artifact | None = None) -> Hits:
+    """The same in a memory that is open."""
     found: list[dict[str, Any] | None] = memory.get([query])
     if found[0] is None and query.lstrip("-").isdigit():
         found = memory.get([int(query)])

@@ -194,6 +194,19 @@ def judged(learner: Learner, data: Prepared, batches: Any, seed: int) -> tuple[T
     return fit_probe(probes, features, [part.labels for part in (train, valid, test)])
 
 
+def answers(artifact: Artifact, data: Prepared, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """(labels, predictions) of a checkpoint on the test part of data with the same classes."""
+    shape = artifact.shape
+    if data.shape.classes != shape.classes or data.shape.features != shape.features:
+        raise ValueError(
+            f"{artifact.method} was trained on {artifact.data} ({len(shape.classes)} classes, {shape.features} numbers a sample); "
+            f"{data.name} has {len(data.shape.classes)} classes and {data.shape.features} numbers."
+        )
+    data.normalize = artifact.normalize
+    batches = loader_for(artifact.learner, data, artifact.batch_size, artifact.seed)
+    return judged(artifact.learner.to(device), data, batches, artifact.seed)[2:]
+
+
 def fit_probe(probes: list[Any], features: list[Tensor], labels: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The probe that does best on validation, fitted on the training part."""
     best: tuple[float, Any] = (-1.0, None)

@@ -9,10 +9,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.untrained import untrained
-from ziggurat.cli.serving.album import Album
 from ziggurat.cli.serving.app import create_app
 from ziggurat.data import load
 from ziggurat.memory.memory import Memory
+from ziggurat.report.album import Album
 from ziggurat.workflows.embedding import represent
 
 COUNT = 120

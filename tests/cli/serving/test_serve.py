@@ -16,8 +16,8 @@ import torch
 import ziggurat
 from tests.cli.serving.conftest import COUNT
 from tests.untrained import untrained
-from ziggurat.cli.serving.album import embedded_data
 from ziggurat.cli.serving.serve import is_loopback
+from ziggurat.report.album import embedded_data
 
 TOKEN = "a-token-of-some-length"
 

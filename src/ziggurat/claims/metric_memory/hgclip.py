@@ -57,8 +57,8 @@ notes = Notes(
     hard="CLIP's texts begin where its images are; here the linear map has to find them from eight images a class.",
     why=(
         "recipe",
-        "Three layers without a residual mix the texts of siblings, as the specification warns: consistency rises, and the finest level "
-        "falls (support: how alike siblings are, and that four times the steps do not mend it).",
+        "Three layers without a residual make the texts of siblings alike, as the specification warns, and need more steps to tell them "
+        "apart: consistency rises and the finest level falls, most of which four times the steps make good (support).",
     ),
 )
 

@@ -17,12 +17,12 @@ from starlette.exceptions import HTTPException
 
 import ziggurat
 from ziggurat.cli.serving import schemas
-from ziggurat.cli.serving.album import Album
 from ziggurat.cli.serving.guard import HEADERS, LOOPBACK, Guard
 from ziggurat.cli.serving.limits import Limits, Refusal
 from ziggurat.cli.serving.service import Query as Wanted
 from ziggurat.cli.serving.service import Service, as_id
 from ziggurat.memory.memory import Memory
+from ziggurat.report.album import Album
 from ziggurat.workflows.artifact import Artifact
 
 Result = TypeVar("Result")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from ziggurat.cli.serving.album import THUMBNAIL
 from ziggurat.cli.serving.limits import Limits, Refusal
 from ziggurat.cli.serving.schemas import Field, Value
 from ziggurat.memory.fields import kind as kind_of
+from ziggurat.report.album import THUMBNAIL
 
 NAME = re.compile(r"(?!(?:and|or|not|in|is|null|true|false)\Z)[A-Za-z_][A-Za-z0-9_]{0,63}", re.IGNORECASE)
 OWN = ("id", "key", THUMBNAIL)

@@ -15,8 +15,8 @@ import typer
 from ziggurat.cli.options import Device, Json, Quiet, note, resolve_device, say, say_json
 
 if TYPE_CHECKING:
-    from ziggurat.cli.serving.album import Album
     from ziggurat.memory.memory import Memory
+    from ziggurat.report.album import Album
     from ziggurat.workflows.artifact import Artifact
 
 HERE = "127.0.0.1"
@@ -155,7 +155,7 @@ def make_album(
     memory: Memory, artifact: Artifact | None, folder: Path | None, images: str | None, quiet: bool
 ) -> Album:
     """The pictures that can be shown, with a remark on those that cannot."""
-    from ziggurat.cli.serving.album import Album, embedded_data
+    from ziggurat.report.album import Album, embedded_data
 
     if artifact is None or artifact.shape.kind != "image":
         if images is not None:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ziggurat.cli.serving import schemas
-from ziggurat.cli.serving.album import THUMBNAIL, Album, Picture, as_png
 from ziggurat.cli.serving.fields import check_fit, check_text, describe, parse_metadata, showable
 from ziggurat.cli.serving.limits import Limits, Refusal
 from ziggurat.cli.serving.uploads import read_upload
@@ -21,6 +20,7 @@ from ziggurat.memory.memory import Memory
 from ziggurat.memory.stores import Id, encode_id
 from ziggurat.memory.visual_memory import VOTES
 from ziggurat.memory.votes import tally
+from ziggurat.report.album import THUMBNAIL, Album, Picture, as_png
 from ziggurat.report.similarity import centre_square, pooling, similarity_picture
 from ziggurat.workflows.artifact import Artifact
 from ziggurat.workflows.embedding import represent

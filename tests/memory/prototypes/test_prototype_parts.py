@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+import ziggurat
+from ziggurat.data import feed, load
+from ziggurat.memory.prototypes.protopnet import explain, log_similarity
+from ziggurat.memory.prototypes.prototype_parts import PrototypeParts
+from ziggurat.nn import fit
+
+
+def trained(steps):
+    """Prototypes of small digits, and the digits they were trained on."""
+    torch.manual_seed(0)
+    data = load("digits").subset(slice(0, 300))
+    network = ziggurat.build("cifar_resnet20", num_classes=10, in_channels=1)
+    learner = PrototypeParts(network, 10, per_class=2, width=8)
+    return fit(learner, feed(data, learner.feed, 50, 0), steps=steps), data
+
+
+def test_at_the_end_prototypes_are_patches_and_the_last_layer_has_learnt():
+    learner, data = trained(8)
+    head = learner.network.head
+    assert (data.labels[head.source] == head.owner).all(), "a patch comes from an image of the prototype's own class"
+    with torch.no_grad():
+        distances = learner.network.distances(data.inputs(head.source))
+    own = distances[torch.arange(len(head.owner)), torch.arange(len(head.owner))].flatten(1).amin(1)
+    torch.testing.assert_close(own, torch.zeros(20), rtol=0, atol=1e-4)
+    assert not torch.equal(head.last.weight, 1.5 * head.owns() - 0.5)
+
+
+def test_evidence_adds_up_to_the_logit_and_names_its_source():
+    learner, data = trained(2)
+    x = data.inputs([7])[0]
+    found = explain(learner.network, x, count=20)
+    with torch.no_grad():
+        logits = learner.predict(x[None])[0]
+    assert sum(one.contribution for one in found) == pytest.approx(float(logits.max()), abs=1e-3)
+    assert all(one.source == int(learner.network.head.source[one.prototype]) for one in found)
+    assert found[0].similarity <= float(log_similarity(torch.zeros(())))
