@@ -68,7 +68,7 @@ def test_mistakes_in_a_tree(command, folder):
     [
         (
             ("a.png", "--beside", "b.png", "--memory", "store"),
-            "--beside and --memory are different pictures; give one of them.",
+            "--beside and --memory ask for different pictures; give one of them.",
         ),
         (
             ("a.png", "--where", "x = 1"),

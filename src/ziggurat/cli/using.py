@@ -122,11 +122,22 @@ def explain(
     from ziggurat.memory.prototypes.protopnet import ProtoPNet
     from ziggurat.workflows.artifact import load_artifact
 
-    if beside is not None and memory is not None:
-        raise ValueError("--beside and --memory are different pictures; give one of them.")
+    given = [
+        name for name, value in (("--beside", beside), ("--memory", memory), ("--tree", tree)) if value is not None
+    ]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} ask for different pictures; give one of them.")
+    if given and target is not None:
+        raise ValueError(
+            f"--target chooses the class of a decision, which {given[0]} does not explain; leave one of them out."
+        )
     if memory is None and (images is not None or where is not None):
         raise ValueError("--images and --where belong to the neighbours in a memory; give --memory, too.")
     artifact, folder = load_artifact(checkpoint), out or runs_folder()
+    if given and artifact.shape.kind == "graph":
+        raise ValueError(
+            f"{checkpoint} decides about nodes of {artifact.data}, and {given[0]} is for pictures; leave it out."
+        )
     if artifact.shape.kind == "graph":
         _node(artifact, checkpoint, what, target, folder, json)
     elif beside is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import jinja2
 
 from ziggurat.data.sources import write_atomically
+from ziggurat.report.figures import as_bytes, pyplot
 from ziggurat.workflows.comparing import Comparison
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -19,23 +19,13 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 def picture(figure: Any) -> str:
     """A matplotlib figure as the address of an inline PNG."""
-    from matplotlib import pyplot
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    pyplot.close(figure)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(as_bytes(figure)).decode()
 
 
 def accuracy_figure(result: Comparison) -> Any:
     """Accuracy of every training, methods below each other, the best on top."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     methods = list(result.table["method"])[::-1]
-    figure, axis = pyplot.subplots(figsize=(7, 1.2 + 0.45 * len(methods)), layout="constrained")
+    figure, axis = pyplot().subplots(figsize=(7, 1.2 + 0.45 * len(methods)), layout="constrained")
     for row, method in enumerate(methods):
         values = [o.accuracy for o in result.outcomes if o.method == method and not o.error]
         colour = PALETTE[(len(methods) - 1 - row) % len(PALETTE)]
@@ -51,9 +41,7 @@ def accuracy_figure(result: Comparison) -> Any:
 
 def curves_figure(result: Comparison) -> Any:
     """Training loss of every method by the fraction of its run, one line a seed."""
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(7, 3.2), layout="constrained")
+    figure, axis = pyplot().subplots(figsize=(7, 3.2), layout="constrained")
     for i, method in enumerate(result.table["method"]):
         for k, outcome in enumerate(o for o in result.outcomes if o.method == method and o.curve):
             points = [(step / outcome.steps, loss) for step, loss in outcome.curve]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ziggurat.data.sources import write_atomically
 from ziggurat.report.comparison import PALETTE
+from ziggurat.report.figures import pyplot, write
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -35,14 +34,9 @@ def curve_points(curve: dict[str, Any], record: dict[str, Any]) -> dict[str, lis
 
 def draw_curve(curve: dict[str, Any], record: dict[str, Any], path: Path) -> Path:
     """Draws the lines, a dot for each seed and the mean as a line, into a PNG, SVG or PDF."""
-    import matplotlib
-
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path} must end in one of {', '.join(SUFFIXES)}.")
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    figure, axis = pyplot().subplots(figsize=(6, 4), layout="constrained")
     for (name, points), colour in zip(curve_points(curve, record).items(), PALETTE, strict=False):
         places = [x for x, _ in points]
         axis.plot(places, [np.mean(values) for _, values in points], "-", color=colour, label=name)
@@ -57,8 +51,5 @@ def draw_curve(curve: dict[str, Any], record: dict[str, Any], path: Path) -> Pat
     axis.set_title(record["title"], fontsize=9, wrap=True)
     axis.grid(alpha=0.3)
     axis.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:], dpi=120)
-    pyplot.close(figure)
-    write_atomically(path, buffer.getvalue())
+    write(figure, path)
     return path

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import torch
 from torch.nn.functional import interpolate
 
 from ziggurat.data.pictures import open_image
-from ziggurat.data.sources import write_atomically
 from ziggurat.explain.saliency import saliency_map
+from ziggurat.report.figures import pyplot, write
 from ziggurat.workflows.artifact import Artifact, Decision
 
 
@@ -19,11 +18,6 @@ def explain_image(artifact: Artifact, picture: Path, target: str | None, folder:
 
     Returns: the path of the PNG, the class, and its probability.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     shape = artifact.shape
     if shape.kind != "image":
         raise ValueError(f"{artifact.method} takes {shape.kind} input; only decisions about images are drawn.")
@@ -42,15 +36,12 @@ def explain_image(artifact: Artifact, picture: Path, target: str | None, folder:
     chosen = int(probabilities.argmax()) if target is None else shape.classes.index(target)
     heat = saliency_map(network, x, chosen)[None]
     heat = interpolate(heat, image.shape[:2], mode="bilinear")[0, 0]
-    figure, axes = pyplot.subplots(1, 2, figsize=(7, 3.6), layout="constrained")
+    figure, axes = pyplot().subplots(1, 2, figsize=(7, 3.6), layout="constrained")
     for axis in axes:
         axis.imshow(image)
         axis.axis("off")
     axes[1].imshow(heat, cmap="inferno", alpha=0.7)
     figure.suptitle(f"{shape.classes[chosen]}, {100 * float(probabilities[chosen]):.0f} %")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=120, format="png")
-    pyplot.close(figure)
     path = folder / f"{picture.stem}-{shape.classes[chosen].replace('/', '-')}.png"
-    write_atomically(path, buffer.getvalue())
+    write(figure, path)
     return path, shape.classes[chosen], float(probabilities[chosen])

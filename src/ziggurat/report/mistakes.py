@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +11,9 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ziggurat.data.label_tree import LabelTree
-from ziggurat.data.sources import write_atomically
 from ziggurat.data.taxonomies import label_tree, read_ways, ways_of
 from ziggurat.metrics.hierarchy import mistake_severity
+from ziggurat.report.figures import pyplot, write
 from ziggurat.workflows.artifact import Artifact
 from ziggurat.workflows.training import answers, prepare
 
@@ -52,18 +51,13 @@ def draw_mistakes(
     labels: Int64[Tensor, " N"], said: Int64[Tensor, " N"], tree: LabelTree, title: str, path: Path
 ) -> Mistakes:
     """Draws the tree with the accuracy of each class, and with the mistakes at the lowest node above both classes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     wrong = said != labels
     count = torch.bincount(tree.common[said[wrong], labels[wrong]], minlength=len(tree))
     share = (count / count.sum().clamp_min(1)).tolist()
     rows, deepest = places(tree), int(tree.depth.max())
     leaf = set(tree.leaves.tolist())
     x = [deepest if v in leaf else int(tree.depth[v]) for v in range(len(tree))]
-    figure, axis = pyplot.subplots(figsize=(8.5, max(2.5, 0.3 * len(leaf) + 1.2)), layout="constrained")
+    figure, axis = pyplot().subplots(figsize=(8.5, max(2.5, 0.3 * len(leaf) + 1.2)), layout="constrained")
     for v, up in enumerate(tree.parent.tolist()):
         if up >= 0:
             axis.plot([x[up], x[up], x[v]], [rows[up], rows[v], rows[v]], color="0.75", lw=1, zorder=1)
@@ -92,10 +86,7 @@ def draw_mistakes(
     axis.set(xlim=(-0.1, deepest + 0.9))
     axis.invert_yaxis()
     axis.axis("off")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=120, format="png")
-    pyplot.close(figure)
-    write_atomically(path, buffer.getvalue())
+    write(figure, path)
     return found
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ziggurat.data.sources import write_atomically
 from ziggurat.explain.neighbours import neighbour_saliency
+from ziggurat.report.figures import pyplot, write
 from ziggurat.workflows.artifact import Artifact, Decision
 from ziggurat.workflows.training import loader_for, prepare
 
@@ -61,11 +60,7 @@ def explain_node(
 
 def draw(graph: Any, shown: list[int], share: torch.Tensor, classes: tuple[str, ...], title: str, path: Path) -> None:
     """The first of `shown` in the middle, the others around it, with the edges among them."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     import networkx as nx
-    from matplotlib import pyplot
 
     place = {u: i for i, u in enumerate(shown)}
     drawn = nx.Graph()
@@ -74,10 +69,10 @@ def draw(graph: Any, shown: list[int], share: torch.Tensor, classes: tuple[str, 
     inside = graph.edge_index[:, torch.isin(graph.edge_index, ends).all(0)]
     drawn.add_edges_from((place[u], place[v]) for u, v in inside.T.tolist() if u != v)
     layout = nx.spring_layout(drawn, seed=0)
-    figure, axis = pyplot.subplots(figsize=(7, 5.2), layout="constrained")
+    figure, axis = pyplot().subplots(figsize=(7, 5.2), layout="constrained")
     largest = max(float(share[ends].max()), 1e-12)
     sizes = [80 + 700 * float(share[u]) / largest for u in shown]
-    labels, colours = graph.y[ends].tolist(), pyplot.get_cmap("tab10")
+    labels, colours = graph.y[ends].tolist(), pyplot().get_cmap("tab10")
     nx.draw_networkx_edges(drawn, layout, ax=axis, edge_color="0.7")
     nx.draw_networkx_nodes(
         drawn, layout, ax=axis, node_size=sizes, node_color=[colours(y % 10) if y >= 0 else "0.8" for y in labels],
@@ -89,7 +84,4 @@ def draw(graph: Any, shown: list[int], share: torch.Tensor, classes: tuple[str, 
     axis.legend(loc="lower left", fontsize=8, frameon=False)
     axis.set_title(f"{title}; size: how much a node's features matter", fontsize=10)
     axis.axis("off")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=120, format="png")
-    pyplot.close(figure)
-    write_atomically(path, buffer.getvalue())
+    write(figure, path)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from ziggurat.data.pictures import open_image
-from ziggurat.data.sources import write_atomically
 from ziggurat.memory.memory import Memory
 from ziggurat.memory.opening import on_server
 from ziggurat.report.album import Album, embedded_data
+from ziggurat.report.figures import pyplot, write
 from ziggurat.workflows.artifact import Artifact
 from ziggurat.workflows.embedding import find
 
@@ -38,11 +37,6 @@ def explain_neighbours(
         where: a filter on the neighbours.
         k: how many.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     asked, memory = open_image(picture), Memory.open(store)
     hits = find(memory, str(picture), k, where, artifact)
     data, remarks = embedded_data(memory, artifact, images)
@@ -55,7 +49,7 @@ def explain_neighbours(
     labels = [str(metadata["label"]) for _, _, metadata in rows if metadata.get("label") is not None]
     votes = {label: count / len(labels) for label, count in Counter(labels).most_common()}
     height = math.ceil((len(rows) + 1) / COLUMNS)
-    figure = pyplot.figure(
+    figure = pyplot().figure(
         figsize=(1.7 * COLUMNS, 1.9 * height + 0.32 * max(len(votes), 1) + 0.4), layout="constrained"
     )
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.9 * height, 0.32 * max(len(votes), 1) + 0.4])
@@ -82,10 +76,7 @@ def explain_neighbours(
     else:
         bars.axis("off")
         bars.text(0, 0.5, "the neighbours have no labels, so there is no vote", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, format="png")
-    pyplot.close(figure)
     path = folder / f"{picture.stem}-neighbours.png"
-    write_atomically(path, buffer.getvalue())
+    write(figure, path)
     found = [(str(name), away, str(metadata.get("label") or "")) for name, away, metadata in rows]
     return Neighbours(path, found, votes)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import torch
 
 from ziggurat.data.datasets import Images
 from ziggurat.data.pictures import open_image
-from ziggurat.data.sources import write_atomically
 from ziggurat.memory.prototypes.protopnet import Evidence, ProtoPNet, explain
+from ziggurat.report.figures import pyplot, write
 from ziggurat.workflows.artifact import Artifact
 from ziggurat.workflows.training import prepare
 
@@ -26,10 +25,6 @@ def explain_prototypes(
 
     Returns: the path of the PNG, the class, its probability, and the evidence, the strongest first.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.patches import Rectangle
 
     shape, network = artifact.shape, artifact.network
@@ -54,7 +49,7 @@ def explain_prototypes(
         if artifact.normalize is None
         else x[0] * artifact.normalize[1].view(-1, 1, 1) + artifact.normalize[0].view(-1, 1, 1)
     )
-    figure, axes = pyplot.subplots(
+    figure, axes = pyplot().subplots(
         len(found), 2, figsize=(5.2, 2.4 * len(found) + 0.5), layout="constrained", squeeze=False
     )
     for row, one in zip(axes, found, strict=True):
@@ -71,9 +66,6 @@ def explain_prototypes(
         row[0].set_title(f"this part adds {one.contribution:+.2f}", fontsize=9)
         row[1].set_title(f"looks like that of a {name}", fontsize=9)
     figure.suptitle(f"{shape.classes[chosen]}, {100 * float(probabilities[chosen]):.0f} %")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, format="png")
-    pyplot.close(figure)
     path = folder / f"{picture.stem}-{shape.classes[chosen].replace('/', '-')}-parts.png"
-    write_atomically(path, buffer.getvalue())
+    write(figure, path)
     return path, shape.classes[chosen], float(probabilities[chosen]), found
