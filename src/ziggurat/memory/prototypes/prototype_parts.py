@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ziggurat.memory.prototypes.protopnet import ProtoPNet
 from ziggurat.memory.prototypes.protopnet_training import ProtoPNetLearner, push, train_last_layer
 from ziggurat.nn.staged import Staged
@@ -38,6 +40,6 @@ class PrototypeParts(ProtoPNetLearner):
         self.last_epochs = last_epochs
 
     def on_train_end(self) -> None:
-        loader = self.trainer.train_dataloader
+        loader: Any = self.trainer.train_dataloader
         push(self.network, (b.to(self.device) for b in loader))
         train_last_layer(self.network, (b.to(self.device) for b in loader), self.last_epochs, lr=1e-3, batch_size=512)
