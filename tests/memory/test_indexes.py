@@ -152,3 +152,18 @@ def test_votes():
     np.testing.assert_allclose(softmax_weights(apart)[0, 0], np.exp(1 / 0.07))
     assert tally(np.array([[1, -1, 1]]), np.array([[1.0, 9.0, 2.0]]), 3).tolist() == [[0, 3, 0]]
     assert winner(labels, rank_weights(apart), 4).tolist() == [3]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
+def test_one_query_alone_finds_what_it_finds_among_many(metric):
+    rng = np.random.default_rng(0)
+    index = ExactIndex(24, metric)
+    index.add(np.arange(70_000), rng.normal(size=(70_000, 24)).astype(np.float32))  # more than one block of few queries
+    queries = rng.normal(size=(5, 24)).astype(np.float32)
+    keys, away = index.search(queries, 7)
+    for i in range(5):
+        alone, distance = index.search(queries[i : i + 1], 7)
+        assert (alone[0] == keys[i]).all()
+        np.testing.assert_allclose(distance[0], away[i], rtol=1e-5, atol=1e-5)
+    some = np.arange(0, 70_000, 3)
+    assert (index.search(queries[:1], 7, some)[0][0] == index.search(queries, 7, some)[0][0]).all()

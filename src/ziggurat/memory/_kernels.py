@@ -15,6 +15,21 @@ def above(a, key_a, b, key_b):
     return a > b or (a == b and key_a > key_b)
 
 
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@typing.no_type_check
+def few_products(queries, vectors):
+    """Inner products (m, n) of few queries: one pass over the vectors, which a product of matrices would first copy into its own order."""
+    found = np.empty((len(queries), len(vectors)), np.float32)
+    for j in range(len(vectors)):
+        vector = vectors[j]
+        for i in range(len(queries)):
+            query, total = queries[i], np.float32(0)
+            for d in range(len(vector)):
+                total += query[d] * vector[d]
+            found[i, j] = total
+    return found
+
+
 CHUNK = 128
 """How many distances are compared with the largest that is kept before any of them is looked at by itself."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ziggurat.data.sources import written
-from ziggurat.memory._kernels import take_smallest
+from ziggurat.memory._kernels import few_products, take_smallest
 from ziggurat.memory.planning import Plan
 from ziggurat.memory.stores import places, places_of
 
@@ -18,6 +18,7 @@ Metric = Literal["cosine", "l2", "ip"]
 Keys = Int64[np.ndarray, " n"]
 Vectors = Float32[np.ndarray, "n d"]
 QUERIES, ROWS = 1024, 4096  # of a block of distances
+FEW, MANY_ROWS = 2, 65_536  # up to so many queries are multiplied in one pass, with larger blocks
 FEW = 10_000  # rows that are scanned in no more time than a graph is walked
 SO_FEW = "so few rows are scanned as quickly as a graph is walked"
 STEP = 180  # rows that are scanned in the time in which a walk brings one more
@@ -218,15 +219,17 @@ class ExactIndex:
             own, scale, least = np.einsum("md,md->m", queries, queries), np.float32(2), np.float32(0)
         else:
             own, scale, least = np.ones(len(queries), np.float32), np.float32(1), np.float32(-np.inf)
+        few = len(queries) <= FEW
+        step = MANY_ROWS if few and rows is None else ROWS
         room = np.empty((0 if rows is None else min(ROWS, len(rows)), self.dimension), np.float32)
-        for r in (slice(i, min(i + ROWS, len(keys))) for i in range(0, len(keys), ROWS)):
+        for r in (slice(i, min(i + step, len(keys))) for i in range(0, len(keys), step)):
             if rows is None:
                 vectors = self._vectors[r]
             else:  # gathered block by block, they are still in the cache when they are multiplied
                 vectors = np.take(self._vectors, rows[r], axis=0, out=room[: r.stop - r.start], mode="clip")
             for q in (slice(i, i + QUERIES) for i in range(0, len(queries), QUERIES)):
                 take_smallest(
-                    queries[q] @ vectors.T,
+                    few_products(queries[q], vectors) if few else queries[q] @ vectors.T,
                     keys[r],
                     alive[r],
                     own[q],
