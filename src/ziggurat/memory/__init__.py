@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy(
         "GraphIndex": ".graph_index",
         "HNSWIndex": ".indexes",
         "Hits": ".memory",
-        "LanceStore": ".stores",
+        "LanceStore": ".lance",
         "Memory": ".memory",
         "MemoryPruner": ".visual_memory",
         "PostFilter": ".filtered.strategies",

@@ -14,9 +14,10 @@ import numpy as np
 from ziggurat.memory.fields import EXACT, kind
 from ziggurat.memory.indexes import FEW, ExactIndex, Metric
 from ziggurat.memory.kinds import KINDS, load_index
+from ziggurat.memory.lance import TRIES, LanceStore
 from ziggurat.memory.opening import open_store
 from ziggurat.memory.planning import Plan
-from ziggurat.memory.stores import TRIES, Id, LanceStore, Store, encode_id, places
+from ziggurat.memory.stores import Id, Store, encode_id, places
 from ziggurat.memory.where import Filter, parse
 from ziggurat.memory.windows import Interval, Windows, interval
 

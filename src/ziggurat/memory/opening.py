@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ziggurat.memory.stores import LanceStore, Store
+from ziggurat.memory.lance import LanceStore
+from ziggurat.memory.stores import Store
 
 
 def on_server(where: str | Path) -> bool:

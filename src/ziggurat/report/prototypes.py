@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from ziggurat.data.datasets import Images
-from ziggurat.data.pictures import open_image
 from ziggurat.memory.prototypes.protopnet import Evidence, ProtoPNet, explain
+from ziggurat.report.decisions import decide
 from ziggurat.report.figures import pyplot, write
 from ziggurat.workflows.artifact import Artifact
 from ziggurat.workflows.training import prepare
@@ -30,25 +30,16 @@ def explain_prototypes(
     shape, network = artifact.shape, artifact.network
     if not isinstance(network, ProtoPNet) or int(network.head.source.min()) < 0:
         raise ValueError(f"{artifact.method} has no prototypes that are patches; train prototype_parts/resnet18.")
-    if target is not None and target not in shape.classes:
-        raise ValueError(f"{target!r} is no class of this checkpoint; its classes are {', '.join(shape.classes)}.")
     parts = prepare(artifact.data).parts
     if parts is None or not isinstance(parts.train, Images) or int(network.head.source.max()) >= len(parts.train):
         raise ValueError(
             f"{artifact.data} is not what {artifact.method} was trained on; the patches are cut from there."
         )
-    image = open_image(picture)
-    x = artifact.prepare(torch.from_numpy(image.transpose(2, 0, 1).copy()).float()[None] / 255)
-    with torch.inference_mode():
-        probabilities = artifact.learner.predict(x).softmax(1)[0]
-    chosen = int(probabilities.argmax()) if target is None else shape.classes.index(target)
-    found = explain(network, x[0], chosen, count)
+    decided = decide(artifact, picture, target)
+    found = explain(network, decided.x[0], decided.number, count)
     # the picture as the network sees it, so that boxes lie where they belong
-    seen = (
-        x[0]
-        if artifact.normalize is None
-        else x[0] * artifact.normalize[1].view(-1, 1, 1) + artifact.normalize[0].view(-1, 1, 1)
-    )
+    mean, std = artifact.normalize or (torch.zeros(1), torch.ones(1))
+    seen = decided.x[0] * std.view(-1, 1, 1) + mean.view(-1, 1, 1)
     figure, axes = pyplot().subplots(
         len(found), 2, figsize=(5.2, 2.4 * len(found) + 0.5), layout="constrained", squeeze=False
     )
@@ -65,7 +56,7 @@ def explain_prototypes(
         name = shape.classes[int(parts.train.labels[one.source])]
         row[0].set_title(f"this part adds {one.contribution:+.2f}", fontsize=9)
         row[1].set_title(f"looks like that of a {name}", fontsize=9)
-    figure.suptitle(f"{shape.classes[chosen]}, {100 * float(probabilities[chosen]):.0f} %")
-    path = folder / f"{picture.stem}-{shape.classes[chosen].replace('/', '-')}-parts.png"
+    figure.suptitle(decided.caption())
+    path = folder / f"{picture.stem}-{decided.name.replace('/', '-')}-parts.png"
     write(figure, path)
-    return path, shape.classes[chosen], float(probabilities[chosen]), found
+    return path, decided.name, decided.probability, found

@@ -85,7 +85,7 @@ def fill_with_nodes(store: str | Path, graph: Any, vectors: np.ndarray) -> int:
     return fill(store, [f"{graph.name}/{i}" for i in range(len(vectors))], vectors, metadata)
 
 
-def embed(artifact: Artifact, data: str | Path, store: str | Path, split: str | None = None, quiet: bool = True) -> int:
+def embed(artifact: Artifact, data: str | Path, store: str | Path, split: str | None = None) -> int:
     """Puts the representation of every sample, or of every node of a graph, into the memory at `store`, with what is known of it.
 
     Ids are paths or numbers behind the name of the data. Samples that are there already are replaced. Returns how many were embedded.

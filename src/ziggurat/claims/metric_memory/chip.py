@@ -63,7 +63,7 @@ notes = Notes(
     why=(
         "criterion",
         "Where the group of an unseen leaf has one seen leaf, the middle level has the same pairs as the leaves, so that four points could "
-        "only come from the general level. With more seen leaves in each group there is more to learn from it (support).",
+        "only come from the general level. With more seen leaves in a group it gains more, but less than a point (support).",
     ),
 )
 
