@@ -120,7 +120,7 @@ def prune(vectors, node, ids, away, count, degree, alpha, kept):
     return size
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 @typing.no_type_check
 def build(vectors, order, degree, beam, alpha, start):
     """A graph by inserting the nodes in the given order: each takes neighbours among the nodes on the way of a search for it."""
