@@ -1,14 +1,16 @@
 """Search in windows of a label: recall@10 against queries a second, beside faiss, hnswlib and LanceDB with their filters.
 
-Up to 60,000 images of Fashion-MNIST in 48 principal components, beyond that patches of CIFAR-10 in 128; 300 queries and one thread, or
-100 queries for each of all threads. Labels are random, or correlated: a principal component, so that a window is a slice of the data. The
-adversarial set has 10 clusters whose queries lie near one and ask for the labels of another. hnswlib's filter is a Python function, which
-is what its users have; usearch's Python package has no filter. Every contender is swept from narrow to wide until it reaches 0.99, or is
-slower than a fiftieth of the scan of the window, which finds all. Tables have the rate of the fastest setting that reaches a recall, «–»
-where none does, and behind it the distances computed for a query, where the contender tells them.
+Up to 60,000 images of Fashion-MNIST in 48 principal components, beyond that patches of CIFAR-10 in 128; 300 queries, one thread. Labels
+are random, or correlated: a principal component, so that a window is a slice of the data. The adversarial set has 10 clusters whose queries
+lie near one and ask for the labels of another. hnswlib's filter is a Python function, which is what its users have; usearch's Python
+package has no filter. Every contender is swept from narrow to wide until it reaches 0.99, or is slower than a fiftieth of the scan of the
+window, which finds all. Tables have the rate of the fastest setting that reaches a recall, «–» where none does, and behind it the distances
+computed for a query, where the contender tells them.
 
     python -m benchmarks.window_search [POINTS] [random | correlated | adversarial] [threads]
-                                                             random labels and one thread also draw benchmarks/window_search.png
+
+`threads` measures again with 100 queries for each processor, shared out among as many threads. Random labels also draw
+benchmarks/window_search.png.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ import numpy as np
 import torch
 
 from benchmarks.patches import Patches
-from benchmarks.window_contenders import OURS, K, Search, ours, shared_out, theirs
+from benchmarks.window_contenders import OURS, K, Search, Settings, ours, shared_out, theirs
 from ziggurat.data.loading import load
+from ziggurat.data.progress import counted
 from ziggurat.data.windows import adversarial_windows, windows_of_share
 from ziggurat.metrics.load import busy
 from ziggurat.metrics.neighbours import neighbour_recall
 
-DIMENSIONS, SECONDS, SLOW = 48, 0.3, 50
+QUERIES, DIMENSIONS, SECONDS, SLOW = 300, 48, 0.3, 50
 RECALLS, POWERS = (0.90, 0.95, 0.99), range(13)
 DRAWN = (0, 2, 4, 6, 8, 10)
 
@@ -151,38 +154,46 @@ def asked(
     return vectors, labels, x, [windows_of_share(labels, 2.0**-power, queries, 0) for power in POWERS]
 
 
+def curves(
+    contenders: dict[str, Settings], exact: Settings, queries: np.ndarray, windows: list[tuple[np.ndarray, np.ndarray]]
+) -> dict[str, list[list[Point]]]:
+    """Of every contender the settings that were tried, for each share."""
+    found: dict[str, list[list[Point]]] = {name: [] for name in contenders}
+    for low, high in counted(windows, "shares"):
+        truth = next(iter(exact(queries, low, high)))()[0]
+        for name, settings in contenders.items():
+            least = 0.0 if name in OURS else found["scan"][-1][0].rate / SLOW
+            found[name].append(swept(settings(queries, low, high), truth, least))
+    return found
+
+
 def main() -> None:
-    """Prints the tables; random labels and one thread also draw the picture."""
+    """Prints the tables; random labels also draw the picture, of one thread."""
     torch.set_num_threads(1)
     count = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 40_000
     kind = next((kind for kind in ("correlated", "adversarial") if kind in sys.argv), "random")
     cores = os.cpu_count() or 1
-    threads = cores if "threads" in sys.argv else 1
+    many = 100 * cores if "threads" in sys.argv else QUERIES
     before, start = busy(), time.perf_counter()
-    vectors, labels, queries, windows = asked(count, kind, max(300, 100 * threads))
+    vectors, labels, queries, windows = asked(count, kind, max(QUERIES, many))
+    shares = ["1/10"] if kind == "adversarial" else [f"2^-{power}" for power in POWERS]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(cores) as pool:
         contenders = ours(vectors, labels, pool) | theirs(vectors, labels, folder)
+        took = time.perf_counter() - start
+        print(f"{count:,} points, {kind} labels; built in {took:.0f} s by {cores} threads", flush=True)
         exact = shared_out(contenders["scan"], pool, cores)
-        if threads > 1:
-            contenders = {name: shared_out(settings, pool, threads) for name, settings in contenders.items()}
-        print(
-            f"{count:,} points, {kind} labels, {len(queries):,} queries, threads: {threads}; "
-            f"built in {time.perf_counter() - start:.0f} s",
-            flush=True,
-        )
-        found: dict[str, list[list[Point]]] = {name: [] for name in contenders}
-        for number, (low, high) in enumerate(windows):
-            truth = next(iter(exact(queries, low, high)))()[0]
-            for name, settings in contenders.items():
-                least = found["scan"][number][0].rate / SLOW if name not in OURS else 0.0
-                found[name].append(swept(settings(queries, low, high), truth, least))
-            spent = f"{time.perf_counter() - start:.0f} s"
-            print(f"{number + 1} of {len(windows)} shares, {spent}", file=sys.stderr, flush=True)
-    table(found, ["1/10"] if kind == "adversarial" else [f"2^-{power}" for power in POWERS])
+        few = [(low[:QUERIES], high[:QUERIES]) for low, high in windows]
+        found = curves(contenders, exact, queries[:QUERIES], few)
+        print(f"{QUERIES} queries, one thread")
+        table(found, shares)
+        if kind == "random":
+            draw(found, count, Path(__file__).with_suffix(".png"))
+        if "threads" in sys.argv:
+            contenders = {name: shared_out(settings, pool, cores) for name, settings in contenders.items()}
+            print(f"\n{len(queries):,} queries, {cores} threads")
+            table(curves(contenders, exact, queries, windows), shares)
     if reason := before or busy():
         print(f"not judged: {reason}")
-    if kind == "random" and threads == 1:
-        draw(found, count, Path(__file__).with_suffix(".png"))
 
 
 if __name__ == "__main__":
