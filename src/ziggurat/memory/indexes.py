@@ -18,7 +18,7 @@ Metric = Literal["cosine", "l2", "ip"]
 Keys = Int64[np.ndarray, " n"]
 Vectors = Float32[np.ndarray, "n d"]
 QUERIES, ROWS = 1024, 4096  # of a block of distances
-FEW, MANY_ROWS = 2, 65_536  # up to so many queries are multiplied in one pass, with larger blocks
+ONE_PASS, MANY_ROWS = 2, 65_536  # up to so many queries are multiplied in one pass, with larger blocks
 FEW = 10_000  # rows that are scanned in no more time than a graph is walked
 SO_FEW = "so few rows are scanned as quickly as a graph is walked"
 STEP = 180  # rows that are scanned in the time in which a walk brings one more
@@ -219,7 +219,7 @@ class ExactIndex:
             own, scale, least = np.einsum("md,md->m", queries, queries), np.float32(2), np.float32(0)
         else:
             own, scale, least = np.ones(len(queries), np.float32), np.float32(1), np.float32(-np.inf)
-        few = len(queries) <= FEW
+        few = len(queries) <= ONE_PASS
         step = MANY_ROWS if few and rows is None else ROWS
         room = np.empty((0 if rows is None else min(ROWS, len(rows)), self.dimension), np.float32)
         for r in (slice(i, min(i + step, len(keys))) for i in range(0, len(keys), step)):
