@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from tests.memory.test_indexes import vectors
 from tests.typecheck import value_error
 from ziggurat.memory import Memory
+from ziggurat.memory.filtered.window_search import WindowSearchTree
+from ziggurat.memory.indexes import ExactIndex
 from ziggurat.memory.where import mask, parse
-from ziggurat.memory.windows import interval
+from ziggurat.memory.windows import Windows, interval
 
 MANY = 24_000
 
@@ -91,6 +93,28 @@ def test_prepared_ranges_follow_changes(filled):
     assert recall(filled, where)[1] == "walk inside the filter"
     filled.prepare("year")
     assert recall(filled, where)[1] == "windows"
+
+
+def test_a_range_away_from_the_query_is_walked(monkeypatch):
+    """Where the field follows the vectors, the way to the range does not lead through all that lies before it."""
+    x, keys, computed, search = vectors(MANY, 16), np.arange(MANY), [], WindowSearchTree.search
+    x[:, 0] *= 4
+    windows, index = Windows("size", keys, x, x[:, 0].astype(float)), ExactIndex(16, "l2")
+    index.add(keys, x)
+    low, high = np.quantile(x[:, 0], [0.3, 0.9])
+    selected = np.flatnonzero((x[:, 0] >= low) & (x[:, 0] <= high))
+    queries = x[x[:, 0] < np.quantile(x[:, 0], 0.1)][:60]
+
+    def seen(*given, **options):
+        hits = search(*given, **options)
+        computed.append(hits.computed.mean())
+        return hits
+
+    monkeypatch.setattr(WindowSearchTree, "search", seen)
+    found, _ = windows.search(index, queries, 10, (float(low), float(high)), selected)
+    want, _ = index.scan(queries, 10, selected)
+    assert sum(computed) < len(selected) / 2
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(want.tolist(), found.tolist(), strict=True)]) >= 0.95
 
 
 def test_fields_without_ranges_are_refused(tmp_path):

@@ -46,6 +46,9 @@ def interval(where: Filter, field: str) -> Interval | None:
 class Windows:
     """A `WindowSearchTree` over the rows that have a number in a field; rows that came since are scanned, those that went are left out.
 
+    Asked by "tree", which never computes many more distances than a scan: where a field follows the vectors, as years and prices may, the
+    methods that search behind a filter can take several times as long as one.
+
     Arguments:
         field: its name.
         keys, vectors, labels: of the rows; vectors as the index has them.
@@ -87,7 +90,7 @@ class Windows:
         """
         gone, came = self.changed(within, selected)
         want, wide = min(k, len(selected)), k + gone
-        found = self.tree.search(index.asked(queries, k), wide, *within, beam=max(BEAM, wide)).ids
+        found = self.tree.search(index.asked(queries, k), wide, *within, method="tree", beam=max(BEAM, wide)).ids
         found[places(selected, found.ravel(), np.arange(len(selected))).reshape(found.shape) < 0] = -1
         new = index.search(queries, k, came)[0] if len(came) else found[:, :0]
         keys, away = index.ranked(queries, np.concatenate([found, new], axis=1))
