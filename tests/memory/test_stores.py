@@ -119,6 +119,23 @@ def test_many_small_writes_are_written_together(tmp_path):
     LanceStore(tmp_path / "empty").compact()
 
 
+def test_many_removals_take_little_memory(tmp_path):
+    """The condition that names the rows is held once, not once for every file."""
+    code = f"""
+import resource
+import numpy as np
+from ziggurat.memory import LanceStore
+store = LanceStore({str(tmp_path / "s")!r}, 4)
+for i in range(0, 120_000, 3_000):
+    store.add(range(i, i + 3_000), np.ones((3_000, 4)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert store.remove(range(0, 120_000, 2)) == 60_000 and len(store) == 60_000
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 300
+
+
 def test_mistakes_are_named(place):
     store = open_store(place, 4)
     store.add(["a"], np.ones((1, 4)), [{"n": 1}])

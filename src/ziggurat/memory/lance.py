@@ -34,6 +34,7 @@ from ziggurat.memory.where import mask, parse
 
 Result = TypeVar("Result")
 TABLE, TRIES, WRITES = "memory", 8, 64
+MANY = 10_000  # removed rows; every file holds the condition that names them
 EVERYTHING = (1 << 31) - 1  # a query without a limit returns ten rows
 
 
@@ -249,6 +250,8 @@ class LanceStore(Store):
         with self._turn():
             keys, places = self._catch_up(), self._places(ids)
             gone, table = np.unique(keys[places[places >= 0]]), self._table
+            if len(gone) > MANY:
+                self.compact()
             if len(gone) and table is not None:
                 self._retry(lambda: table.delete(f"key IN ({', '.join(map(str, gone.tolist()))})"))
             return len(gone)

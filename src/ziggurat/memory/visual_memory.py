@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ziggurat.data.progress import measured
 from ziggurat.memory.indexes import unit
 from ziggurat.memory.memory import Hits, Memory
 from ziggurat.memory.stores import Id
@@ -27,6 +28,7 @@ from ziggurat.memory.votes import (
     winner,
 )
 
+READ = 50_000  # vectors that are read at once
 Vote = Literal["plurality", "distance", "softmax", "rank"]
 VOTES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "plurality": plurality_weights,
@@ -166,17 +168,21 @@ class MemoryPruner:
     def fit(self, memory: VisualMemory, block: int = 512) -> MemoryPruner:
         """Every example asks its k nearest others."""
         rows = memory.memory.store.scan()
-        ids = rows["id"].tolist()
-        place = {one: i for i, one in enumerate(ids)}
+        ids, keys = rows["id"].tolist(), rows["key"].to_numpy(dtype=np.int64)
         labels = rows[memory.label].to_numpy(dtype=object)
+        del rows  # of a million examples a gigabyte
+        place = {one: i for i, one in enumerate(ids)}
         self.appearances_, self.misled_ = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
-        vectors = memory.memory.store.vectors(rows["key"].to_numpy(dtype=np.int64))
-        for start in range(0, len(ids), block):
-            hits = memory.memory.search(vectors[start : start + block], min(self.k + 1, len(ids)))
-            for own, row in enumerate(hits.ids, start):
-                others = np.array([place[i] for i in row if i != ids[own]][: self.k], dtype=np.int64)
-                self.appearances_[others] += 1
-                self.misled_[others[labels[others] != labels[own]]] += 1
+        with measured(len(ids), "asking the neighbours") as advance:
+            for first in range(0, len(ids), READ):
+                vectors = memory.memory.store.vectors(keys[first : first + READ])
+                for start in range(0, len(vectors), block):
+                    hits = memory.memory.search(vectors[start : start + block], min(self.k + 1, len(ids)))
+                    for own, row in enumerate(hits.ids, first + start):
+                        others = np.array([place[i] for i in row if i != ids[own]][: self.k], dtype=np.int64)
+                        self.appearances_[others] += 1
+                        self.misled_[others[labels[others] != labels[own]]] += 1
+                    advance(len(hits.ids))
         self.ids_ = ids
         self.reliability_ = 1 - self.misled_ / np.maximum(self.appearances_, 1)
         return self

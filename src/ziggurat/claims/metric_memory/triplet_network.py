@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.datasets import Images
@@ -55,8 +56,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     test = part(run.data("fashion_mnist", "test"), 2_000, seed)
     arms = [("triplet", None, rate) for rate in (0.05, 0.5)]
     arms += [("siamese", margin, rate) for margin in (0.5, 1.0, 2.0) for rate in (0.005, 0.05)]
-    best: dict[str, tuple[float, float, float]] = {}
-    by_margin: dict[float, tuple[float, float]] = {}
+    scores: dict[tuple[str, float | None], list[tuple[float, float, float]]] = {}
     for arm, margin, rate in arms:
         torch.manual_seed(seed)
         encoder = TripletConvNet(1, WIDTHS)
@@ -71,12 +71,13 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
             probe_accuracy(linear_probe(), own, looked_at),
             probe_accuracy(knn_probe(5), own, looked_at),
         )
-        best[arm] = max(best.get(arm, (-1.0, 0.0, 0.0)), found)
-        if margin is not None:
-            by_margin[margin] = max(by_margin.get(margin, (-1.0, 0.0)), found[:2])
-    margins = [value for _, value in by_margin.values()]
-    values = {f"{arm}_{name}": found[i] for arm, found in best.items() for i, name in ((1, "probe"), (2, "knn"))}
-    return {**values, "siamese_spread_over_margins": max(margins) - min(margins)}
+        scores.setdefault((arm, margin), []).append(found)
+    by_margin = [best_on_validation(found)[1] for (_, margin), found in scores.items() if margin is not None]
+    values = {}
+    for arm in ("triplet", "siamese"):
+        best = best_on_validation(one for (name, _), found in scores.items() if name == arm for one in found)
+        values |= {f"{arm}_probe": best[1], f"{arm}_knn": best[2]}
+    return {**values, "siamese_spread_over_margins": max(by_margin) - min(by_margin)}
 
 
 def measure(run: Run) -> Finding:

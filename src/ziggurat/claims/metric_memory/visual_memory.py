@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from ziggurat.claims.choosing import best_on_validation
 from ziggurat.claims.notes import Notes
 from ziggurat.claims.run import Run
 from ziggurat.data.loading import stratified
@@ -126,15 +127,13 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
         values["removal_identical"] = float(np.mean(same))
         noisy = memory(folder, "noisy", x, d["own_noisy"], np.arange(len(y)))
         values["noisy"] = float(right(noisy, test, truth, PRUNED_K, "plurality").mean())
-        best = (-1.0, 0.0)
+        pruned = []
         for mode in ("soft", "hard"):
             noisy.prune(mode, PRUNED_K)  # type: ignore[arg-type]
             values[f"noisy_{mode}"] = float(right(noisy, test, truth, PRUNED_K, "plurality").mean())
-            best = max(
-                best,
-                (float(right(noisy, d["held_x"], d["held_y"], PRUNED_K, "plurality").mean()), values[f"noisy_{mode}"]),
-            )
-        values["noisy_pruned"] = best[1]
+            held = float(right(noisy, d["held_x"], d["held_y"], PRUNED_K, "plurality").mean())
+            pruned.append((held, values[f"noisy_{mode}"]))
+        values["noisy_pruned"] = best_on_validation(pruned)[1]
     eight = head(x[old_rows], y[old_rows])
     kept = np.concatenate([old_rows[y[old_rows] == c][:KEPT] for c in range(10) if c not in NEW])
     arms = {"replay": np.concatenate([kept, new_rows]), "tuned_on_new": new_rows, "retrained": np.arange(len(y))}
