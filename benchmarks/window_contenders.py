@@ -18,7 +18,7 @@ import numpy as np
 from ziggurat.memory.filtered.inner import Found, Queries, Vamana, Vectors
 from ziggurat.memory.filtered.window_search import SuperPostfilterIndex, WindowSearchTree
 
-K, BEAMS = 10, (10, 20, 40, 80, 160, 320, 640)
+K, BEAMS = 10, (10, 20, 40, 80, 160, 320, 640, 1280, 2560)
 OURS = ("scan", "postfilter", "tree", "optimized", "three_split", "super")
 Search = Callable[[], tuple[np.ndarray, float]]
 """One run over all queries: distances (m, K), and how many were computed for a query, not a number where that is not told."""
