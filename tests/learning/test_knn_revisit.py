@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from tests.typecheck import value_error
 from ziggurat.learning.knn_revisit import JointKNNClassifier, KNNClassifier, KNNWeightedCrossEntropy
+from ziggurat.learning.probes import linear_probe
 from ziggurat.memory.indexes import unit
 
 
@@ -106,6 +107,28 @@ def test_exclusion_goes_by_id_so_that_true_duplicates_vote():
     assert np.array_equal(p.argmax(1), y)
 
 
+def test_a_foreign_id_excludes_nobody_of_few_and_each_query_counts_for_itself():
+    x, y = np.eye(4, dtype=np.float32)[:3], np.array([0, 1, 2])
+    knn = KNNClassifier(16, 1e6).fit(x, y)
+    together = knn.predict_proba(x, exclude_ids=np.array([0, 99, 2]))
+    np.testing.assert_allclose(together, [[0, 1 / 2, 1 / 2], [1 / 3] * 3, [1 / 2, 1 / 2, 0]], atol=1e-5)
+    for i, own in enumerate((0, 99, 2)):
+        np.testing.assert_allclose(
+            knn.predict_proba(x[i : i + 1], exclude_ids=np.array([own])), together[i : i + 1], atol=1e-6
+        )
+
+
+def test_samples_whose_neighbours_disagree_count_more_in_the_fit():
+    x, y = data(300)
+    joint = JointKNNClassifier(mix=0.0, strength=2.0).fit(x, y)
+    knn = KNNClassifier().fit(x, y)
+    p = torch.from_numpy(knn.predict_proba(x, exclude_ids=np.arange(300)))
+    weight = KNNWeightedCrossEntropy("reg", 2.0).weight(p, torch.from_numpy(y)).numpy()
+    alone = linear_probe().fit(x, y, logisticregression__sample_weight=weight / weight.mean())
+    np.testing.assert_allclose(joint.predict_proba(x), alone.predict_proba(x), atol=1e-6)
+    assert np.abs(joint.predict_proba(x) - JointKNNClassifier(mix=0.0).fit(x, y).predict_proba(x)).max() > 0.01
+
+
 def test_centring_takes_the_training_mean_for_queries_too():
     (x, y), (new, _) = data(), data(seed=1)
     shifted = KNNClassifier(centre=True).fit(x + 5, y).predict_proba(new + 5)
@@ -119,6 +142,12 @@ def test_mistakes_are_named():
         (lambda: KNNClassifier(temperature=0).fit(x, y), "temperature positive"),
         (lambda: KNNClassifier().predict(x), "call fit"),
         (lambda: KNNClassifier().fit(x, y).predict(x[:, :2]), "2 columns"),
+        (lambda: KNNClassifier().fit(x, y, ids=np.zeros(len(x), int)), "an id of its own; got 1 for 80"),
+        (lambda: KNNClassifier().fit(x, y, ids=np.arange(3)), "an id of its own; got 3 for 80"),
+        (
+            lambda: KNNClassifier().fit(x[:1], y[:1]).predict_proba(x[:1], exclude_ids=np.zeros(1, int)),
+            "there is no other",
+        ),
         (lambda: JointKNNClassifier(mix=2).fit(x, y), "between 0 and 1"),
         (lambda: JointKNNClassifier().predict(x), "call fit"),
         (lambda: KNNWeightedCrossEntropy("hard"), "'reg' or 'focal'"),

@@ -149,7 +149,9 @@ def test_votes():
     assert winner(np.array([[0, 1]]), plurality_weights(apart[:, :2]), 2).tolist() == [0]
     np.testing.assert_allclose(rank_weights(apart), [[1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 6]])
     np.testing.assert_allclose(distance_weights(apart), np.exp(-apart))
-    np.testing.assert_allclose(softmax_weights(apart)[0, 0], np.exp(1 / 0.07))
+    np.testing.assert_allclose(softmax_weights(apart)[0, [0, 4]], [np.exp(0.9 / 0.07), np.exp(0.5 / 0.07)])
+    close = np.array([[0.300, 0.302, 0.304, 0.306]])  # nearly equal distances have nearly equal votes
+    assert winner(np.array([[0, 1, 1, 1]]), softmax_weights(close), 2).tolist() == [1]
     assert tally(np.array([[1, -1, 1]]), np.array([[1.0, 9.0, 2.0]]), 3).tolist() == [[0, 3, 0]]
     assert winner(labels, rank_weights(apart), 4).tolist() == [3]
 

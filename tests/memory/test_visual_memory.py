@@ -150,6 +150,15 @@ def test_an_encoder_takes_inputs(tmp_path):
     assert made.predict(images, 1).labels == [0, 1, 2, 3]
 
 
+def test_an_example_that_comes_again_has_its_vote(tmp_path):
+    made = memory(tmp_path)
+    made.reliability[3] = 0.0
+    made.memory.remove([3])
+    made.add([3], sample()[0][3:4], [{"label": "c0", "kind": "even"}])
+    assert made.reliability == {}
+    assert made.predict(np.zeros((0, 5), np.float32), 3).labels == []
+
+
 def test_mistakes_are_named(tmp_path):
     made = memory(tmp_path)
     with value_error("metric 'l2'"):
@@ -160,6 +169,10 @@ def test_mistakes_are_named(tmp_path):
         made.add(["z"], np.ones((1, 5)), [{"kind": "even"}])
     with value_error("nobody can vote"):
         made.predict(np.ones((1, 5)), where="kind = 'none'")
+    with value_error("the example 0 has no 'grup'; it has 'label', 'kind'"):
+        made.predict(sample()[0][:1], 3, label="grup")
+    with value_error("some examples have no 'grup'"):
+        MemoryPruner(3).fit(VisualMemory(made.memory, "grup"))
     with value_error("k of 1 or more"):
         made.predict(np.ones((1, 5)), k=0)
     with value_error("mode must be"):

@@ -14,8 +14,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_array, check_X_y
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -57,6 +59,10 @@ class KNNClassifier(ClassifierMixin, BaseEstimator):
         self.n_features_in_ = X.shape[1]
         self.classes_, self.y_ = np.unique(y, return_inverse=True)
         self.ids_ = np.arange(len(X)) if ids is None else np.asarray(ids, np.int64)
+        if len(self.ids_) != len(X) or len(np.unique(self.ids_)) < len(X):
+            raise ValueError(
+                f"every sample needs an id of its own; got {len(np.unique(self.ids_))} for {len(X)} samples."
+            )
         self.mean_ = X.mean(0) if self.centre else np.zeros(X.shape[1], np.float32)
         self.index_ = ExactIndex(X.shape[1], "l2")
         self.index_.add(np.arange(len(X)), unit(X - self.mean_))
@@ -75,13 +81,14 @@ class KNNClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"X has {X.shape[1]} columns, fit saw {self.n_features_in_}; give the same features.")
         more = 0 if exclude_ids is None else 1
         keys, distances = self.index_.search(unit(X - self.mean_), min(self.neighbours + more, len(self.y_)))
+        silent = np.zeros(keys.shape, bool)
         if exclude_ids is not None:
-            own = self.ids_[keys] == np.asarray(exclude_ids)[:, None]
-            own[~own.any(1), -1] = True  # where the sample itself is not among the nearest, the farthest goes
-            keep = ~own
-            keys = keys[keep].reshape(len(X), -1)
-            distances = distances[keep].reshape(len(X), -1)
-        gain = -distances if self.metric == "l2" else 1 - distances / 2
+            silent = self.ids_[keys] == np.broadcast_to(np.asarray(exclude_ids), len(X))[:, None]
+            if keys.shape[1] > self.neighbours:
+                silent[~silent.any(1), -1] = True  # where the sample itself is not among the nearest, the farthest goes
+        if silent.all(1).any():
+            raise ValueError("a sample was excluded from the vote on itself, and there is no other; fit more samples.")
+        gain = np.where(silent, -np.inf, -distances if self.metric == "l2" else 1 - distances / 2)
         weights = np.exp((gain - gain.max(1, keepdims=True)) / self.temperature).astype(np.float32)
         votes = tally(self.y_[keys].astype(np.int64), weights, len(self.classes_))
         return votes / votes.sum(1, keepdims=True)
@@ -99,13 +106,14 @@ class JointKNNClassifier(ClassifierMixin, BaseEstimator):
         classifier: any scikit-learn classifier with `predict_proba`.
         knn: a `KNNClassifier`.
         mix: λ; 0 is the classifier alone, 1 the neighbours alone.
+        strength: a; above 0 the classifier is fitted with the weights 1 − a log p (a pipeline hands them to its last step).
     """
 
-    def __init__(self, classifier: Any = None, knn: Any = None, mix: float = 0.5) -> None:
-        self.classifier, self.knn, self.mix = classifier, knn, mix
+    def __init__(self, classifier: Any = None, knn: Any = None, mix: float = 0.5, strength: float = 0.0) -> None:
+        self.classifier, self.knn, self.mix, self.strength = classifier, knn, mix, strength
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> JointKNNClassifier:
-        """Fits both on the same samples."""
+        """Fits both on the same samples, the classifier on those more whose neighbours disagree."""
         from sklearn.base import clone
 
         from ziggurat.learning.probes import linear_probe
@@ -114,9 +122,16 @@ class JointKNNClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"mix must be between 0 and 1, got {self.mix}.")
         X, y = check_X_y(X, y, dtype=np.float32)
         self.n_features_in_ = X.shape[1]
-        self.classifier_ = (linear_probe() if self.classifier is None else clone(self.classifier)).fit(X, y)
         self.knn_ = (KNNClassifier() if self.knn is None else clone(self.knn)).fit(X, y)
         self.classes_ = self.knn_.classes_
+        classifier = linear_probe() if self.classifier is None else clone(self.classifier)
+        if not self.strength:
+            self.classifier_ = classifier.fit(X, y)
+            return self
+        p = torch.from_numpy(self.knn_.predict_proba(X, exclude_ids=self.knn_.ids_))
+        weight = KNNWeightedCrossEntropy("reg", self.strength).weight(p, torch.from_numpy(self.knn_.y_)).numpy()
+        step = f"{classifier.steps[-1][0]}__" if isinstance(classifier, Pipeline) else ""
+        self.classifier_ = classifier.fit(X, y, **{f"{step}sample_weight": weight / weight.mean()})
         return self
 
     def predict_proba(self, X: np.ndarray) -> Float[np.ndarray, "M C"]:

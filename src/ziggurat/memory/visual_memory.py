@@ -77,6 +77,8 @@ class VisualMemory:
         if missing is not None:
             raise ValueError(f"the metadata of {missing!r} have no {self.label!r}; every example needs its label.")
         self.memory.add(ids, self._vectors(inputs), metadata)
+        for one in ids:  # an example of that name may have been pruned before
+            self.reliability.pop(one, None)
 
     def remove(self, ids: Sequence[Id]) -> int:
         """Forgets examples; afterwards it is as if they had never been there."""
@@ -94,7 +96,7 @@ class VisualMemory:
         """The class of each query by the vote of its k nearest examples.
 
         Arguments:
-            vote: "rank" counts by order, "plurality" all alike, "distance" exp(−d), "softmax" exp((1 − d) / 0.07) of rescaled d.
+            vote: "rank" counts by order, "plurality" all alike, "distance" exp(−d), "softmax" exp((1 − d) / 0.07).
             where: a filter on the examples that may vote; ranks are counted behind it.
             label: another level of labels for this call.
         """
@@ -107,8 +109,10 @@ class VisualMemory:
         hits = self.search(inputs, k, where)
         if not hits.distances.shape[1]:
             raise ValueError(f"no example satisfies {where!r}, so nobody can vote; relax the filter.")
+        if not hits.ids:
+            return Decisions([], hits, np.zeros(hits.distances.shape))
         names, labels = self._labels(hits, label or self.label)
-        trust = np.array([[self.reliability.get(i, 1.0) for i in row] for row in hits.ids])
+        trust = np.array([self.reliability.get(i, 1.0) for row in hits.ids for i in row]).reshape(labels.shape)
         trust[~trust.any(1)] = 1.0  # where every neighbour was pruned, all keep their vote
         order = (trust == 0).argsort(1, kind="stable")  # a pruned neighbour takes no rank
         weights = np.zeros_like(trust)
@@ -120,8 +124,15 @@ class VisualMemory:
     def _labels(self, hits: Hits, label: str) -> tuple[list[Any], np.ndarray]:
         """Names of the classes in order of first occurrence, and the class of each neighbour as a number."""
         names: dict[Any, int] = {}
-        rows = [[names.setdefault(m[label], len(names)) for m in row] for row in hits.metadata]
-        return list(names), np.array(rows, dtype=np.int64)
+        labels = np.empty(hits.distances.shape, np.int64)
+        for row, (ids, about) in enumerate(zip(hits.ids, hits.metadata, strict=True)):
+            for place, (one, m) in enumerate(zip(ids, about, strict=True)):
+                if label not in m:
+                    raise ValueError(
+                        f"the example {one!r} has no {label!r}; it has {', '.join(map(repr, m)) or 'no metadata'}."
+                    )
+                labels[row, place] = names.setdefault(m[label], len(names))
+        return list(names), labels
 
     def prune(self, mode: Literal["hard", "soft", "none"], k: int = 20, threshold: float = 0.5) -> int:
         """Examples that mislead lose their vote: all of it ("hard") or in part ("soft"); "none" gives every vote back. No row is removed.
@@ -168,6 +179,8 @@ class MemoryPruner:
     def fit(self, memory: VisualMemory, block: int = 512) -> MemoryPruner:
         """Every example asks its k nearest others."""
         rows = memory.memory.store.scan()
+        if memory.label not in rows or rows[memory.label].isna().any():
+            raise ValueError(f"some examples have no {memory.label!r}; without labels nobody is misled.")
         ids, keys = rows["id"].tolist(), rows["key"].to_numpy(dtype=np.int64)
         labels = rows[memory.label].to_numpy(dtype=object)
         del rows  # of a million examples a gigabyte
@@ -179,7 +192,8 @@ class MemoryPruner:
                 for start in range(0, len(vectors), block):
                     hits = memory.memory.search(vectors[start : start + block], min(self.k + 1, len(ids)))
                     for own, row in enumerate(hits.ids, first + start):
-                        others = np.array([place[i] for i in row if i != ids[own]][: self.k], dtype=np.int64)
+                        near = [place[i] for i in row if i in place and i != ids[own]]  # some may have come meanwhile
+                        others = np.array(near[: self.k], dtype=np.int64)
                         self.appearances_[others] += 1
                         self.misled_[others[labels[others] != labels[own]]] += 1
                     advance(len(hits.ids))

@@ -23,10 +23,8 @@ def distance_weights(distances: Distances) -> Distances:
 
 
 def softmax_weights(distances: Distances, temperature: float = 0.07) -> Distances:
-    """exp((1 − d) / T) with each query's distances rescaled to [0, 1]."""
-    low, high = distances.min(1, keepdims=True), distances.max(1, keepdims=True)
-    scaled = (distances - low) / np.maximum(high - low, 1e-12)
-    return np.exp((1 - scaled) / temperature)
+    """exp((1 − d) / T), d the cosine distance as it is: rescaled for each query, the nearest would decide alone."""
+    return np.exp((1 - distances) / temperature)
 
 
 def rank_weights(distances: Distances, offset: float = 2.0) -> Distances:

@@ -204,7 +204,8 @@ class IDWClassifier(KeyValueClassifier):
         total = float(inverse_distances(row, self.keys, self.power, self.eps).sum())
         strength = (1 + self.eps * total) * float(logits.max() - logits[label])
         if strength > 0:
-            value = torch.zeros_like(self.values[:1]).index_fill(1, torch.tensor([label]), strength)
+            value = torch.zeros_like(self.values[:1])
+            value[0, label] = strength
             self.keys = nn.Parameter(torch.cat([self.keys, row]))
             self.values = nn.Parameter(torch.cat([self.values, value]))
         return strength

@@ -162,6 +162,7 @@ def test_occurrences_average_the_same_whatever_the_scores():
             assert counts.mean() == pytest.approx(k * 300 / 40)
             if scale:
                 assert hubness(scores, k) > 1
+    assert hubness(np.eye(5), 1) == 0  # every class equally often
     loop = [sum(c in np.argsort(-row)[:5] for row in scores) for c in range(40)]
     assert occurrences(scores, 5).tolist() == loop
 

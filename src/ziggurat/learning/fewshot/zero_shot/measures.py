@@ -105,5 +105,6 @@ def occurrences(scores: Float[np.ndarray, "n C"], k: int = 1) -> Int64[np.ndarra
 
 
 def hubness(scores: Float[np.ndarray, "n C"], k: int = 1) -> float:
-    """Skewness of N_k: large when a few classes are near to everything."""
-    return float(skew(occurrences(scores, k)))
+    """Skewness of N_k: large when a few classes are near to everything, 0 when all are equally often."""
+    counts = occurrences(scores, k)
+    return float(skew(counts)) if np.ptp(counts) else 0.0
