@@ -1,11 +1,11 @@
 """Search in windows of a label: recall@10 against queries a second, beside faiss, hnswlib and LanceDB with their filters.
 
 Up to 60,000 images of Fashion-MNIST in 48 principal components, beyond that patches of CIFAR-10 in 128; 300 queries, one thread. Labels
-are random, or correlated: a principal component, so that a window is a slice of the data. The adversarial set has 10 clusters whose queries
-lie near one and ask for the labels of another. hnswlib's filter is a Python function, which is what its users have; usearch's Python
-package has no filter. Every contender is swept from narrow to wide until it reaches 0.99, or is slower than a fiftieth of the scan of the
-window, which finds all. Tables have the rate of the fastest setting that reaches a recall, «–» where none does, and behind it the distances
-computed for a query, where the contender tells them.
+are random, or correlated: a principal component, so that a window is a slice of the data. The adversarial set has 10 clusters whose
+queries lie near one and ask for the labels of another. hnswlib's filter is a Python function, which is what its users have; usearch's
+Python package has no filter. Contenders are swept from narrow to wide until they reach 0.99, those of other libraries also until they are
+slower than a fiftieth of the scan of the window, which finds all. Tables have the rate of the fastest setting that reaches a recall, «–»
+where none does, and behind it the distances computed for a query, where the contender tells them.
 
     python -m benchmarks.window_search [POINTS] [random | correlated | adversarial] [threads]
 
@@ -27,6 +27,7 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from benchmarks.patches import Patches
 from benchmarks.window_contenders import OURS, K, Search, Settings, ours, shared_out, theirs
@@ -169,6 +170,7 @@ def curves(
 
 def main() -> None:
     """Prints the tables; random labels also draw the picture, of one thread."""
+    threadpool_limits(1)
     torch.set_num_threads(1)
     count = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 40_000
     kind = next((kind for kind in ("correlated", "adversarial") if kind in sys.argv), "random")
