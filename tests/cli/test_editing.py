@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.typecheck import value_error
+from ziggurat.memory.lance import LanceStore
 from ziggurat.memory.memory import Memory
 from ziggurat.report.album import Album
 from ziggurat.workflows.editing import edit, examples, forget
@@ -39,6 +40,52 @@ def test_edited_examples_keep_their_vectors(store):
     memory = Memory.open(store)
     assert memory.get(["b"])[0]["vector"].tolist() == [2, 3] and len(memory) == 5
     assert set(memory.search(np.array([2.0, 3.0]), 5, "label = 'kitten'").ids[0]) == {"a", "b"}
+
+
+@pytest.fixture
+def meanwhile(store, monkeypatch):
+    """Another process that removes a and b, and replaces b and c, just before the first change."""
+    turn, left = LanceStore._turn, [1]
+
+    def late(self):
+        if left:
+            left.pop()
+            other = LanceStore(store)
+            other.remove(["a", "b"])
+            other.upsert(["b", "c"], np.ones((2, 2)), [{"label": "cat", "year": 1}, {"label": "horse", "year": 2}])
+        return turn(self)
+
+    monkeypatch.setattr(LanceStore, "_turn", late)
+
+
+def test_what_others_do_while_examples_are_edited_stays(store, meanwhile):
+    assert edit(store, {"place": "home"}, where="label = 'cat' or label = 'dog'") == 2
+    assert {row["id"]: row.get("place") for row in examples(store)[0]} == {7: None, "7": "home", "b": "home", "c": None}
+    assert told(store, "b") == {"id": "b", "label": "cat", "year": 1, "place": "home"}
+    assert Memory.open(store).get(["b"])[0]["vector"].tolist() == [1, 1]
+
+
+def test_examples_that_are_named_are_edited_as_they_are_by_then(store, meanwhile):
+    assert edit(store, {"label": "kitten"}, ["a", "c"]) == 1
+    assert told(store, "c") == {"id": "c", "label": "kitten", "year": 2}
+    assert "a" not in {row["id"] for row in examples(store)[0]}
+
+
+def test_few_vectors_are_read(store, monkeypatch):
+    read, vectors = [], LanceStore.vectors
+
+    def counted(self, keys):
+        read.extend(keys)
+        return vectors(self, keys)
+
+    monkeypatch.setattr(LanceStore, "vectors", counted)
+    monkeypatch.setattr(LanceStore, "scan", None)
+    monkeypatch.setattr("ziggurat.workflows.editing.BLOCK", 2, raising=False)
+    assert len(forget(store, where="year = 2003")) == len(forget(store, ["7"])) == 1 and not read
+    assert edit(store, {"year": "1"}, ["b"]) == 1 and len(read) == 1
+    assert edit(store, {"year": "2"}, where="year > 0") == 3 and len(read) == 4
+    monkeypatch.undo()
+    assert {row["year"] for row in examples(store)[0]} == {2}
 
 
 def test_a_value_is_of_the_kind_of_its_field(store):

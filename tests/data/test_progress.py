@@ -4,13 +4,22 @@ from ziggurat.cli.options import hush
 from ziggurat.data import progress
 
 
+def measure():
+    with progress.measured(3, "measuring") as advance:
+        advance(2)
+
+
 def test_a_bar_on_a_terminal_unless_it_should_be_quiet(capsys, monkeypatch):
     monkeypatch.setattr(progress, "_hidden", False)
     assert list(progress.counted([1, 2], "counting")) == [1, 2] and capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert list(progress.counted([1], "counting")) == [1] and capsys.readouterr().err == ""
     assert list(progress.counted([1, 2], "counting")) == [1, 2] and "counting" in capsys.readouterr().err
+    measure()
+    assert "measuring" in capsys.readouterr().err
     hush(False)
     assert list(progress.counted([1, 2], "counting")) == [1, 2] and "counting" in capsys.readouterr().err
     hush(True)
     assert list(progress.counted([1, 2], "counting")) == [1, 2] and capsys.readouterr().err == ""
+    measure()
+    assert capsys.readouterr().err == ""

@@ -1,8 +1,11 @@
+import sys
+
 import numpy as np
 import pytest
 
 from tests.typecheck import value_error
-from ziggurat.memory import ExactIndex, GraphIndex, HNSWIndex, load_index
+from ziggurat.data import progress
+from ziggurat.memory import ExactIndex, GraphIndex, HNSWIndex, hnsw_index, load_index
 from ziggurat.memory.indexes import distances, nearest, unit
 from ziggurat.memory.votes import distance_weights, plurality_weights, rank_weights, softmax_weights, tally, winner
 
@@ -115,6 +118,86 @@ def test_index_round_trip_and_damage(kind, tmp_path):
     (tmp_path / "i.npz").write_bytes((tmp_path / "i.npz").read_bytes()[:100])
     with value_error("is damaged"):
         load_index(tmp_path / "i.npz")
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        HNSWIndex(8, "l2", connectivity=8, expansion_add=50, expansion_search=777),
+        GraphIndex(8, "l2", degree=8, beam=40, alpha=1.1, random_state=3),
+        ExactIndex(8, "ip"),
+    ],
+)
+def test_an_index_comes_back_with_its_arguments(index, tmp_path):
+    index.add(np.arange(500), vectors(500))
+    index.save(tmp_path / "i.npz", 5)
+    again, version = load_index(tmp_path / "i.npz")
+    assert version == 5 and again.metric == index.metric
+    for name in ("connectivity", "expansion_add", "expansion_search", "degree", "beam", "alpha", "random_state"):
+        assert getattr(again, name, None) == getattr(index, name, None)
+    if isinstance(index, HNSWIndex):
+        assert (again._graph.expansion_search, again._graph.expansion_add) == (777, 50)
+        assert again._graph.connectivity == 8
+    again.add(np.arange(500, 3000), vectors(2500, seed=1))
+    assert again.search(vectors(1), 1)[0].tolist() == [[0]] or again.metric == "ip"
+
+
+def test_a_file_that_does_not_say_its_arguments_is_built_anew(tmp_path):
+    index = GraphIndex(8, degree=8)
+    index.add(np.arange(500), vectors(500))
+    index.save(tmp_path / "i.npz", 5)
+    state = dict(np.load(tmp_path / "i.npz"))
+    state["about"] = np.array('{"kind": "graph", "metric": "cosine", "version": 5}')
+    np.savez(tmp_path / "i.npz", **state)
+    again, version = load_index(tmp_path / "i.npz")
+    assert version == -1 and len(again) == 0 and type(again) is GraphIndex and again.dimension == 8
+
+
+def test_building_a_graph_shows_how_far_it_is(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "_hidden", False)
+    monkeypatch.setattr(hnsw_index, "BLOCK", 100)
+    index = HNSWIndex(4)
+    index.add(np.arange(2100), vectors(2100, 4))
+    assert "adding to the graph" in capsys.readouterr().err
+    index.remove(np.arange(1, 1700))
+    assert "adding to the graph" in capsys.readouterr().err
+    assert len(index._graph) == len(index) == 401 and index._walk(unit(vectors(1, 4)), 1, None).tolist() == [[0]]
+
+
+@pytest.mark.parametrize("factor", [1e18, 1e-24, 1e-40])
+def test_rows_of_any_length_have_a_direction(factor):
+    x = vectors(9, 1280)
+    scaled = (x.astype(np.float64) * factor).astype(np.float32)
+    index = ExactIndex(1280)
+    index.add(np.arange(9), scaled)
+    keys, away = index.search(x, 1)
+    assert keys[:, 0].tolist() == list(range(9)) and abs(away).max() < 1e-4  # 1e-40 keeps few digits
+    assert not unit(np.zeros((2, 3), np.float32)).any() and unit(np.zeros((0, 3), np.float32)).shape == (0, 3)
+
+
+def test_unit_changes_nothing_for_ordinary_rows():
+    x = vectors(9000, 40) * np.float32(3)
+    assert np.array_equal(unit(x), x / np.linalg.norm(x, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
+def test_equal_rows_are_equally_far_wherever_they_stand(metric):
+    x = np.concatenate([vectors(5000, 100), np.tile(vectors(1, 100, seed=2) * 2, (700, 1))])[
+        np.random.default_rng(0).permutation(5700)
+    ]
+    index = ExactIndex(100, metric)
+    for part in np.array_split(np.arange(5700), 9):
+        index.add(part, x[part])
+    same = np.flatnonzero((x == vectors(1, 100, seed=2) * 2).all(1))
+    for queries in (1, 17, 1000):
+        asked = np.concatenate(
+            [vectors(1, 100, seed=2) + vectors(1, 100, seed=4) / 10, vectors(queries - 1, 100, seed=3)]
+        )
+        for allowed in (None, same[::2]):
+            keys, away = index.search(asked, 350 if allowed is not None else 700, allowed)
+            assert len(set(away[0].tolist())) == 1 and set(keys[0]) <= set(same)
+            assert (np.diff(keys[0]) > 0).all()
 
 
 def test_plans_follow_what_is_selected():

@@ -43,6 +43,68 @@ def test_equal_distances_are_ordered_by_id(place):
     assert memory.search(np.ones(2), 3).ids == [["a", "b", "c"]]
 
 
+def test_ties_at_the_cut_go_by_id_whatever_the_keys_are(new_place):
+    ids, rng = [10, 2, "b", "a", "10", 33, 4, 100, 1, "c", -5, 0], np.random.default_rng(0)
+    x = np.concatenate([np.tile(vectors(1, 100), (len(ids), 1)), vectors(40, 100, seed=1) - 9])
+    for _ in range(3):
+        memory, order = Memory.open(new_place(), 100), rng.permutation(len(x))
+        memory.add([[*ids, *range(200, 240)][i] for i in order], x[order], [{"n": int(i)} for i in order])
+        for queries in (x[:1], np.concatenate([x[:3], vectors(4, 100, seed=2)])):  # one pass, and a product of matrices
+            for hits in memory.search(queries, 3).ids, memory.search(queries, 3, "n < 200").ids:
+                assert hits[0] == [-5, 0, 1]
+        assert memory.search(x[:5], 3, "n < 4").ids[4] == [2, 10, "a"]
+        assert memory.search(x[:5], 12).ids[4] == [-5, 0, 1, 2, 4, 10, 33, 100, "10", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw", "graph", "windows"])
+def test_ties_at_the_cut_of_a_walk_are_settled_by_a_scan(kind, tmp_path, monkeypatch):
+    for module in ("hnsw_index", "graph_index", "memory"):
+        monkeypatch.setattr(f"ziggurat.memory.{module}.FEW", 50)
+    x, ids = np.repeat(vectors(120, 6), 15, axis=0), np.random.default_rng(0).permutation(1800)
+    memory = Memory.open(tmp_path, 6, "graph" if kind == "windows" else kind)
+    memory.add(ids.tolist(), x, [{"year": int(i) * 7 % 1801} for i in ids])
+    where = None
+    if kind == "windows":
+        memory.prepare("year")
+        where = "year >= 100"
+    hits = memory.search(x[::15], 4, where)
+    assert hits.plan.strategy == {"exact": "scan", "windows": "windows"}.get(kind, "walk")
+    for found, same in zip(hits.ids, ids.reshape(120, 15), strict=True):
+        assert found == sorted(same[same * 7 % 1801 >= (100 if where else 0)])[:4]
+
+
+def test_mistakes_in_k_are_named(tmp_path):
+    memory = Memory.open(tmp_path, 2)
+    for k in (0, -1):
+        with value_error(f"k must be 1 or more, got {k}"):
+            memory.search(np.ones(2), k)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [("graph", "ziggurat.memory.graph_index.insert_nodes"), ("hnsw", "usearch.index.Index.add")]
+)
+@pytest.mark.parametrize("removing", [False, True])
+def test_an_interrupted_build_is_begun_again(kind, what, removing, tmp_path, monkeypatch):
+    x, memory = vectors(1500), Memory.open(tmp_path, 8, kind)
+    memory.add(list(range(1500)), x)
+    if removing:
+        memory.search(x[:1])
+        memory.remove(list(range(1400)))
+
+    def interrupted(*given, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(what, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            memory.search(x[:1])
+    memory.save_index()
+    again = Memory.open(tmp_path, index=kind)
+    near = again.index._walk(unit(x[1400:]), 1, None)[:, 0]
+    found = again.store.keys(), again.index._keys[near]
+    assert again.store.rows(found[1])["id"].tolist() == list(range(1400, 1500)) and set(found[1]) <= set(found[0])
+
+
 def test_a_second_handle_sees_changes(place):
     with value_error("say the dimension"):
         Memory.open(place)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from tests.memory.test_indexes import vectors
 from tests.typecheck import value_error
-from ziggurat.memory import LanceStore, open_store
+from ziggurat.memory import LanceStore, Memory, open_store
 from ziggurat.memory.opening import on_server, shown, there_is_store
 
 HOSTILE = [
@@ -102,6 +103,79 @@ def test_half_characters_are_refused_and_whole_ones_kept(place):
     assert store.scan("a = '\U0001f600'")["id"].tolist() == ["\U0001f600"] and len(store) == 2
 
 
+@pytest.mark.parametrize("row", [None, "shirt", 3, ["label"], {1: "shirt"}])
+def test_metadata_is_a_dictionary_for_every_row(place, row):
+    store = open_store(place, 4)
+    for change in (store.add, store.upsert):
+        with value_error("the metadata of 7 is .*; give a dictionary"):
+            change(["a", 7], vectors(2, 4), [{"n": 1}, row])
+    assert len(store) == 0 and store.scan().empty
+    store.add(["a", 7], vectors(2, 4))
+    assert len(store.scan()) == 2
+
+
+def test_rows_are_looked_at_without_their_vectors(place):
+    store = open_store(place, 4)
+    assert store.look().empty and store.look(ids=["a"]).empty and store.kinds() == {"id": set()}
+    rows = {1: {"n": 1, "none": None}, "1": {"n": 2.5, "text": "x"}, "c": {"n": 3, "yes": True, "list": [1]}}
+    store.add(list(rows), vectors(3, 4), list(rows.values()))
+    keys = dict(zip(known(store)["id"], known(store)["key"], strict=True))
+    for found, ids in [
+        (store.look("n > 2"), ["1", "c"]),
+        (store.look(ids=["c", "no", 1, 2, "c"]), [1, "c"]),
+        (store.look(), list(rows)),
+    ]:
+        assert {row["id"]: row["metadata"] for row in found.to_dict("records")} == {name: rows[name] for name in ids}
+        assert found["key"].tolist() == [keys[name] for name in found["id"]]
+    kinds = {"n": {"numbers"}, "none": set(), "text": {"text"}, "yes": {"true or false"}, "list": {"lists"}}
+    assert store.kinds() == {**kinds, "id": {"numbers", "text"}}
+    store.remove([1, "c"])
+    left = {name: of for name, of in store.kinds().items() if of}
+    assert left == {"n": {"numbers"}, "text": {"text"}, "id": {"text"}}
+
+
+def test_whole_numbers_stay_whole_where_some_rows_have_none(place):
+    store = open_store(place, 4)
+    store.add(["a", "b"], vectors(2, 4), [{"n": 2**53 + 1}, {}])
+    for where in (None, "n = 9007199254740993 or n is null"):
+        found = dict(zip(*(store.scan(where)[name].tolist() for name in ("id", "n")), strict=True))
+        assert found == {"a": 2**53 + 1, "b": None} and type(found["a"]) is int
+
+
+def test_what_is_read_may_be_changed(place):
+    """What a person does with the metadata of a hit changes neither the store nor later searches."""
+    memory = Memory.open(place, 4)
+    memory.add(["a"], vectors(1, 4), [{"label": "cat", "list": [1]}])
+    for _ in range(2):
+        hits = memory.search(vectors(1, 4), 1, "label = 'cat'")
+        for row in (hits.metadata[0][0], memory.store.rows(memory.store.keys())["metadata"][0]):
+            assert row == {"label": "cat", "list": [1]}
+            row["label"] = "dog"
+            row["list"].append(2)
+
+
+def test_only_rows_that_are_there_as_they_were_read_are_replaced(place):
+    store, other = open_store(place), open_store(place)
+    assert store.replace(np.array([5]), [{}]).tolist() == [False] and store.version == 0
+    store.add(["a", 2, "c"], vectors(3, 4), [{"n": i} for i in range(3)])
+    read = store.look().set_index("id")["key"]
+    other.remove([2])
+    other.upsert(["c"], -vectors(1, 4), [{"n": 20}])
+    before = other.version
+    there = store.replace(read[["c", "a", 2]].to_numpy(), [{"n": 102}, {"n": 100, "new": "'"}, {"n": 101}])
+    assert there.tolist() == [False, True, False] and other.version == before + 1
+    assert [row and row["metadata"] for row in other.get(["a", 2, "c"])] == [{"n": 100, "new": "'"}, None, {"n": 20}]
+    assert np.array_equal(other.get(["a"])[0]["vector"], vectors(3, 4)[0])
+    assert set(known(store)["key"]) == set(known(other)["key"]) and not set(read) & set(known(store)["key"])
+    assert not store.replace(read.to_numpy(), [{}] * 3).any() and store.version == before + 1
+    with value_error("the metadata of .* is 3"):
+        store.replace(store.look(ids=["a"])["key"].to_numpy(), [3])
+    with value_error("one for each"):
+        store.replace(read.to_numpy(), [{}])
+    memory = Memory.open(place)
+    assert memory.search(vectors(1, 4), 1, "n = 100").metadata[0][0] == {"n": 100, "new": "'"}
+
+
 def test_many_small_writes_are_written_together(tmp_path):
     store, other = LanceStore(tmp_path / "s", 4), LanceStore(tmp_path / "s", 4)
     for i in range(70):
@@ -117,6 +191,129 @@ def test_many_small_writes_are_written_together(tmp_path):
     assert sorted(LanceStore(tmp_path / "s").scan("n > 60")["id"]) == [61, 63, 65, 67, 69]
     assert np.array_equal(store.get([61])[0]["vector"], vectors(1, 4, 61)[0])
     LanceStore(tmp_path / "empty").compact()
+
+
+def fragments(place):
+    return LanceStore(place)._table.stats()["fragment_stats"]["num_fragments"]
+
+
+def test_processes_that_write_once_write_together_too(tmp_path):
+    for i in range(80):
+        LanceStore(tmp_path / "s", 4).upsert([i], vectors(1, 4, i), [{"n": i}])
+    assert fragments(tmp_path / "s") < 30 and len(LanceStore(tmp_path / "s").scan("n >= 0")) == 80
+    for i in range(70):
+        LanceStore(tmp_path / "s").remove([i])
+    assert sorted(LanceStore(tmp_path / "s").scan()["id"]) == list(range(70, 80))
+    LanceStore(tmp_path / "s").compact(timedelta(0))
+    assert len(list((tmp_path / "s" / "memory.lance" / "_versions").iterdir())) < 5
+
+
+def test_a_write_counts_where_writing_together_fails(tmp_path, monkeypatch):
+    store, tried = LanceStore(tmp_path / "s", 4), []
+
+    def optimize(*args, **options):
+        tried.append(options)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(type(store._table), "optimize", optimize)
+    for i in range(70):
+        store.add([i], vectors(1, 4, i))
+    assert len(store) == 70 and 1 <= len(tried) <= 2
+    with pytest.raises(OSError, match="disk is full"):
+        store.compact()
+
+
+def test_who_waits_for_a_turn_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("ziggurat.memory.lance.PATIENCE", 0.1, raising=False)
+    store, other = LanceStore(tmp_path / "s", 4), LanceStore(tmp_path / "s")
+    held = threading.Event()
+
+    def hold():
+        with store._turn():
+            held.set()
+            threading.Event().wait(0.5)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    with pytest.warns(UserWarning, match=r"waiting for another .*writing\.lock"):
+        other.add(["a"], vectors(1, 4))
+    thread.join()
+    assert len(store) == 1
+
+
+def compacted(store):
+    """Changes a store, and forgets every version before."""
+    store.upsert(["new"], vectors(1, 4, seed=9))
+    with pytest.warns(UserWarning, match="cleanup_older_than"):
+        store.compact(timedelta(0))
+
+
+@pytest.mark.parametrize("when", ["before the vectors", "after the look", "never"])
+def test_a_version_that_is_forgotten_while_it_is_read(tmp_path, monkeypatch, when):
+    store = LanceStore(tmp_path / "s", 4)
+    for i in range(3):
+        store.add([i], vectors(1, 4, i), [{"n": i}])
+    reader = LanceStore(tmp_path / "s")
+    if when == "before the vectors":
+        keys = reader.keys()
+        compacted(store)
+        with pytest.raises(LookupError, match="read it again"):
+            reader.vectors(keys)
+    elif when == "after the look":
+        refresh, left = reader.refresh, [1, 1]
+
+        def late():
+            refresh()
+            if left:
+                left.pop()
+                compacted(store)
+
+        monkeypatch.setattr(reader, "refresh", late)
+    assert set(reader.scan()["id"]) == {0, 1, 2, *(["new"] if when != "never" else [])}
+    assert np.array_equal(reader.get([2])[0]["vector"], vectors(1, 4, 2)[0])
+    hits = Memory.open(tmp_path / "s").search(vectors(1, 4, 1), 1)
+    assert hits.ids == [[1]]
+
+
+def test_a_file_that_is_lost_is_a_damage_and_not_waited_for(tmp_path):
+    LanceStore(tmp_path / "s", 4).add(["a"], vectors(1, 4))
+    memory = Memory.open(tmp_path / "s")
+    for file in (tmp_path / "s" / "memory.lance" / "data").iterdir():
+        file.unlink()
+    for read in (memory.store.keys, lambda: memory.search(vectors(1, 4), 1)):
+        with value_error("damaged"):
+            read()
+
+
+def test_vectors_are_held_once(tmp_path):
+    store, x = LanceStore(tmp_path / "s"), vectors(20_000, 64)
+    store.add(range(20_000), x)
+    keys = store.keys()
+    keys = keys[np.argsort(store.rows(keys)["id"].to_numpy(dtype=np.int64))]
+    mixed = np.random.default_rng(0).permutation(20_000)
+    tracemalloc.start()
+    found = store.vectors(keys[mixed])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.6 * x.nbytes and np.array_equal(found, x[mixed])
+    assert np.array_equal(store.vectors(keys[[5, 3, 5]]), x[[5, 3, 5]])
+
+
+def test_looking_makes_no_folder(tmp_path):
+    with value_error("there is no store"):
+        Memory.open(tmp_path / "typo" / "s")
+    store, other = (LanceStore(tmp_path / "typo" / "s") for _ in range(2))
+    store.compact()
+    assert store.scan().empty and store.remove(["a"]) == 0 and store.get(["a"]) == [None] and store.version == 0
+    with value_error("not finite"):
+        store.add(["a"], np.full((1, 4), np.nan))
+    assert not (tmp_path / "typo").exists()
+    store.add(["a"], vectors(1, 4))
+    assert len(other) == 1 and other.get(["a"])[0]["metadata"] == {}
+    (tmp_path / "file").write_text("")
+    with value_error("cannot be"):
+        LanceStore(tmp_path / "file", 4)
 
 
 def test_many_removals_take_little_memory(tmp_path):

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from tests.memory.test_indexes import vectors
 from tests.typecheck import value_error
 from ziggurat.memory import Memory
+from ziggurat.memory.filtered._kernels import scan_windows
+from ziggurat.memory.filtered.inner import Flat
 from ziggurat.memory.filtered.window_search import WindowSearchTree
 from ziggurat.memory.indexes import ExactIndex
 from ziggurat.memory.where import mask, parse
@@ -115,6 +117,18 @@ def test_a_range_away_from_the_query_is_walked(monkeypatch):
     want, _ = index.scan(queries, 10, selected)
     assert sum(computed) < len(selected) / 2
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(want.tolist(), found.tolist(), strict=True)]) >= 0.95
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 30])
+def test_of_equal_distances_the_first_rows_are_taken(k):
+    x = np.random.default_rng(0).integers(0, 2, size=(60, 3)).astype(np.float32)
+    x[-1] = 0
+    queries = np.concatenate([np.zeros((1, 3), np.float32), x[:4]])
+    away = ((x[None] - queries[:, None]) ** 2).sum(2)
+    want = np.argsort(away, axis=1, kind="stable")[:, :k]
+    found = scan_windows(x, queries, np.zeros(5, np.int64), np.full(5, 60), k)
+    for rows, apart in (found, Flat(x).search(queries, k)[:2]):
+        assert rows.tolist() == want.tolist() and np.array_equal(apart, np.take_along_axis(away, want, 1))
 
 
 def test_fields_without_ranges_are_refused(tmp_path):

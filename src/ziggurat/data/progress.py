@@ -31,7 +31,7 @@ def counted(items: Sequence[Item], description: str) -> Iterator[Item]:
 @contextmanager
 def measured(total: int, description: str) -> Iterator[Callable[[int], object]]:
     """A function that says how much more is done, with a bar on stderr where that is a terminal."""
-    if not sys.stderr.isatty():
+    if _hidden or not sys.stderr.isatty():
         yield lambda done: None
         return
     from rich.console import Console

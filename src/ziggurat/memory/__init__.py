@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy(
         "FilteredANNBenchmark": ".filtered.filtered_ann_benchmark",
         "FilteredVamana": ".filtered.filtered_vamana",
         "GraphIndex": ".graph_index",
-        "HNSWIndex": ".indexes",
+        "HNSWIndex": ".hnsw_index",
         "Hits": ".memory",
         "LanceStore": ".lance",
         "Memory": ".memory",

@@ -57,6 +57,12 @@ class TableFields:
             truth[known] = OPERATORS[sign](self.table[field][known].to_numpy(dtype=object), value).astype(bool)
         return truth
 
+    def equal(self, field: str, values: Iterable[Value]) -> Bool[np.ndarray, " n"]:
+        truth = np.zeros(len(self), dtype=bool)
+        for value in values:
+            truth |= self.compare(field, "=", value)
+        return truth
+
 
 class Column:
     """The values of one field: every different one once, and for each row its number, or `NULL` or `ABSENT`.
@@ -126,17 +132,26 @@ class Column:
 
     def compare(self, sign: str, value: Value) -> Bool[np.ndarray, " n"]:
         """For which rows a comparison with a value of their kind is true."""
-        truth = np.zeros(len(self.values) + 1, dtype=bool)  # the last one stands for rows without a value
+        truth = np.zeros(len(self.values) + 2, dtype=bool)  # the last two, at NULL and ABSENT, stay false
         wanted = kind(type(value))
         if wanted == "numbers" and self._exact(value):
-            truth[:-1] = OPERATORS[sign](self._numbers, float(value))
+            truth[:-2] = OPERATORS[sign](self._numbers, float(value))
         else:
             for of, places in self._places.items():
                 if kind(of) == wanted:
                     at = np.fromiter(places.values(), np.int64, len(places))
                     mine = np.fromiter(places, dtype=object, count=len(places))
                     truth[at] = OPERATORS[sign](mine, value).astype(bool)
-        return truth[np.where(self.codes < 0, len(self.values), self.codes)]
+        return truth[self.codes]
+
+    def equal(self, values: Iterable[Value]) -> Bool[np.ndarray, " n"]:
+        """Which rows have one of these values. Each is looked up among those of its kind: 1 is 1.0, and true is no number."""
+        truth = np.zeros(len(self.values) + 2, dtype=bool)
+        for value in values:
+            for of, places in self._places.items():
+                if kind(of) == kind(type(value)) and value in places:
+                    truth[places[value]] = True
+        return truth[self.codes]
 
     def _exact(self, value: Value) -> bool:
         """Whether the values and this one are the same numbers in float64 (others are NaN there)."""
@@ -196,3 +211,6 @@ class Fields:
 
     def compare(self, field: str, sign: str, value: Value) -> Bool[np.ndarray, " n"]:
         return self._columns[field].compare(sign, value)
+
+    def equal(self, field: str, values: Iterable[Value]) -> Bool[np.ndarray, " n"]:
+        return self._columns[field].equal(values)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int64
 
 from ziggurat.data.progress import counted
 from ziggurat.data.seeds import derive
 from ziggurat.memory._kernels import insert_nodes
+from ziggurat.memory.approximate_index import FEW, SO_FEW, ApproximateIndex
 from ziggurat.memory.filtered.walks._kernels import search_allowed
-from ziggurat.memory.indexes import FEW, SO_FEW, ApproximateIndex, Keys, Metric, Vectors
+from ziggurat.memory.indexes import Keys, Metric, Vectors
 from ziggurat.memory.planning import Plan
 
 
@@ -48,6 +51,13 @@ class GraphIndex(ApproximateIndex):
         self.degree, self.beam, self.alpha, self.random_state = degree, beam, alpha, random_state
         self._neighbours = np.zeros((0, degree), np.int32)
         super().__init__(dimension, metric)
+        self._empty()
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"degree": self.degree, "beam": self.beam, "alpha": self.alpha, "random_state": self.random_state}
+
+    def clear(self) -> None:
+        super().clear()
         self._empty()
 
     def _empty(self) -> None:

@@ -1,8 +1,9 @@
-"""Indexes: int64 keys and vectors, searched exactly or by a graph. They are caches of a store and can always be rebuilt."""
+"""What an index is: int64 keys and vectors, a cache of a store that can always be rebuilt; and the one that looks at every row."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ziggurat.data.sources import written
-from ziggurat.memory._kernels import few_products, take_smallest
+from ziggurat.memory._kernels import few_products, own_products, take_smallest
 from ziggurat.memory.planning import Plan
 from ziggurat.memory.stores import places, places_of
 
@@ -19,9 +20,6 @@ Keys = Int64[np.ndarray, " n"]
 Vectors = Float32[np.ndarray, "n d"]
 QUERIES, ROWS = 1024, 4096  # of a block of distances
 ONE_PASS, MANY_ROWS = 2, 65_536  # up to so many queries are multiplied in one pass, with larger blocks
-FEW = 10_000  # rows that are scanned in no more time than a graph is walked
-SO_FEW = "so few rows are scanned as quickly as a graph is walked"
-STEP = 180  # rows that are scanned in the time in which a walk brings one more
 
 
 class Index(Protocol):
@@ -51,8 +49,15 @@ def distances(
 
 
 def unit(vectors: Vectors) -> Vectors:
-    """Rows of length one (rows of zeros stay)."""
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32, copy=False)
+    """Rows of length one, however long they were (rows of zeros stay)."""
+    units = np.empty(vectors.shape, np.float32)
+    for first in range(0, len(vectors), ROWS):
+        rows = vectors[first : first + ROWS]
+        _, power = np.frexp(np.maximum(rows.max(1, initial=0), -rows.min(1, initial=0)))
+        # the largest number is between one and two then, and its square can be told; dividing by a power of two rounds nothing
+        rows = rows / np.ldexp(rows.dtype.type(1), power - 1)[:, None]
+        units[first : first + ROWS] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1)
+    return units
 
 
 def nearest(found: Float32[np.ndarray, "m n"], keys: Keys, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +72,7 @@ def nearest(found: Float32[np.ndarray, "m n"], keys: Keys, k: int) -> tuple[np.n
 
 
 class ExactIndex:
-    """Every distance, by blocked matrix products; ties by key.
+    """Every distance, by blocked matrix products; ties by key. Equal rows are equally far, wherever they stand.
 
     Removed rows are marked, and dropped once they are more than half.
 
@@ -82,7 +87,7 @@ class ExactIndex:
         if metric not in ("cosine", "l2", "ip"):
             raise ValueError(f"metric must be cosine, l2 or ip, got {metric!r}.")
         self.dimension, self.metric = dimension, metric
-        self._set(np.zeros(0, np.int64), np.zeros((0, dimension), np.float32))
+        ExactIndex.clear(self)
 
     def _set(self, keys: Keys, vectors: Vectors) -> None:
         """These rows and no others; vectors are as `_check` gives them."""
@@ -97,6 +102,14 @@ class ExactIndex:
         """Forgets what was worked out of the rows."""
         self._order: np.ndarray | None = None
         self._chosen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def _arguments(self) -> dict[str, Any]:
+        """What it was made with beside dimension and metric."""
+        return {}
+
+    def clear(self) -> None:
+        """Drops every row."""
+        self._set(np.zeros(0, np.int64), np.zeros((0, self.dimension), np.float32))
 
     def __len__(self) -> int:
         return self._count
@@ -186,6 +199,26 @@ class ExactIndex:
         """The same of every index, by looking at each vector that is allowed."""
         return self._scan(self.asked(queries, k), k, self._rows(allowed))
 
+    def first(self, queries: np.ndarray, k: int, keys: Keys) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest among some that are there, of equally near ones those that come first among them."""
+        rows = places_of(self._keys[: self._size], keys, "the index", self._sorting())
+        at, away = self._smallest(self.asked(queries, k), k, rows, np.arange(len(rows)))
+        return keys[at], away
+
+    def within(
+        self, queries: np.ndarray, limits: Float32[np.ndarray, " m"], allowed: Keys | None = None
+    ) -> Int64[np.ndarray, " s"]:
+        """Keys of all rows that are at most so far from one of the queries, each of which has a limit, give or take what is rounded."""
+        asked, rows = self.asked(queries, 1), None if allowed is None else self._rows(allowed)
+        keys, squares, alive = self._columns(rows)
+        own, scale, _ = self._terms(asked)
+        rounded = np.float32(np.finfo(np.float32).eps * (self.dimension + 8))
+        low, near = own - limits - rounded * np.einsum("md,md->m", asked, asked), np.zeros(len(keys), dtype=bool)
+        for q, r, vectors, products in self._products(asked, rows, len(asked) <= ONE_PASS):
+            column = squares[r] - rounded * np.einsum("nd,nd->n", vectors, vectors)
+            near[r] |= (scale * products >= low[q, None] + column).any(0)
+        return keys[near & alive]
+
     def ranked(self, queries: np.ndarray, keys: Int64[np.ndarray, "m j"]) -> tuple[np.ndarray, np.ndarray]:
         """Candidates of each query by distance, each once; −1, and keys that are not there, come last as −1 at infinity."""
         keys = np.sort(keys, axis=1)
@@ -207,44 +240,56 @@ class ExactIndex:
 
     def _scan(self, queries: Vectors, k: int, rows: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Every row, or all of some."""
-        keys, squares, alive = (
-            of[: self._size] if rows is None else of[rows] for of in (self._keys, self._squares, self._alive)
-        )
-        k = min(k, int(alive.sum()))
-        values, names = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        sizes = np.zeros(len(queries), np.int64)
-        if not k:
-            return names, values
+        keys, _ = self._smallest(queries, k, rows)
+        at = places(self._keys[: self._size], keys.ravel(), self._sorting()).reshape(keys.shape)
+        return in_order(keys, self._apart(queries, at))
+
+    def _columns(self, rows: np.ndarray | None) -> Iterator[np.ndarray]:
+        """Keys, squares and whether they are alive, of every row, or of some."""
+        return (of[: self._size] if rows is None else of[rows] for of in (self._keys, self._squares, self._alive))
+
+    def _terms(self, queries: Vectors) -> tuple[np.ndarray, np.float32, np.float32]:
+        """a, s and least of the distances max(a + squares − s · products, least)."""
         if self.metric == "l2":
-            own, scale, least = np.einsum("md,md->m", queries, queries), np.float32(2), np.float32(0)
-        else:
-            own, scale, least = np.ones(len(queries), np.float32), np.float32(1), np.float32(-np.inf)
-        few = len(queries) <= ONE_PASS
-        step = MANY_ROWS if few and rows is None else ROWS
-        room = np.empty((0 if rows is None else min(ROWS, len(rows)), self.dimension), np.float32)
-        for r in (slice(i, min(i + step, len(keys))) for i in range(0, len(keys), step)):
+            return np.einsum("md,md->m", queries, queries), np.float32(2), np.float32(0)
+        return np.ones(len(queries), np.float32), np.float32(1), np.float32(-np.inf)
+
+    def _products(
+        self, queries: Vectors, rows: np.ndarray | None, few: bool
+    ) -> Iterator[tuple[slice, slice, np.ndarray, np.ndarray]]:
+        """Of every block of rows and of queries: which of both, the vectors of the rows, and the inner products.
+
+        Equal rows have equal products where the queries are said to be few, which is slow where they are many.
+        """
+        count, step = self._size if rows is None else len(rows), MANY_ROWS if few and rows is None else ROWS
+        room = np.empty((0 if rows is None else min(ROWS, count), self.dimension), np.float32)
+        for r in (slice(i, min(i + step, count)) for i in range(0, count, step)):
             if rows is None:
                 vectors = self._vectors[r]
             else:  # gathered block by block, they are still in the cache when they are multiplied
                 vectors = np.take(self._vectors, rows[r], axis=0, out=room[: r.stop - r.start], mode="clip")
             for q in (slice(i, i + QUERIES) for i in range(0, len(queries), QUERIES)):
-                take_smallest(
-                    few_products(queries[q], vectors) if few else queries[q] @ vectors.T,
-                    keys[r],
-                    alive[r],
-                    own[q],
-                    squares[r],
-                    scale,
-                    least,
-                    values[q],
-                    names[q],
-                    sizes[q],
-                )
+                yield q, r, vectors, few_products(queries[q], vectors) if few else queries[q] @ vectors.T
+
+    def _smallest(
+        self, queries: Vectors, k: int, rows: np.ndarray | None, ranks: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and distances of the k nearest of every row, or of some, ties by key; or their ranks where these are given, ties by them."""
+        keys, squares, alive = self._columns(rows)
+        k, few = min(k, int(alive.sum())), ranks is not None or len(queries) <= ONE_PASS
+        keys = keys if ranks is None else ranks
+        values, names = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        sizes = np.zeros(len(queries), np.int64)
+        if not k:
+            return names, values
+        own, scale, least = self._terms(queries)
+        for q, r, _, products in self._products(queries, rows, few):
+            take_smallest(products, keys[r], alive[r], own[q], squares[r], scale, least, values[q], names[q], sizes[q])
         return in_order(names, values)
 
     def _apart(self, queries: Vectors, rows: Int64[np.ndarray, "m j"]) -> Float32[np.ndarray, "m j"]:
         """Distances of each query from rows of its own, as a scan gives them."""
-        products = np.einsum("md,mjd->mj", queries, self._vectors[rows])
+        products = own_products(queries, self._vectors, rows)
         if self.metric != "l2":
             return 1 - products
         return np.maximum(np.einsum("md,md->m", queries, queries)[:, None] + self._squares[rows] - 2 * products, 0)
@@ -260,7 +305,9 @@ class ExactIndex:
 
     def save(self, path: Path, version: int) -> None:
         """Writes the index and the version of the store that it reflects, whole or not at all."""
-        about = json.dumps({"kind": self.kind, "metric": self.metric, "version": version})
+        about = json.dumps(
+            {"kind": self.kind, "metric": self.metric, "version": version, "arguments": self._arguments()}
+        )
         state: dict[str, Any] = self._state()
         with written(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez(file, **state, about=np.array(about))
@@ -270,123 +317,3 @@ def in_order(keys: Int64[np.ndarray, "m k"], apart: Float32[np.ndarray, "m k"]) 
     """Rows sorted by distance, ties by key."""
     order = np.lexsort((keys, apart), axis=1)
     return np.take_along_axis(keys, order, 1), np.take_along_axis(apart, order, 1)
-
-
-class ApproximateIndex(ExactIndex):
-    """A graph beside the vectors. Where few rows are selected, or the graph brings too few, these are scanned: there are always
-    min(k, selected) rows.
-    """
-
-    def search(self, queries: np.ndarray, k: int, allowed: Keys | None = None) -> tuple[np.ndarray, np.ndarray]:
-        asked = self.asked(queries, k)
-        rows = None if allowed is None else self._rows(allowed)
-        want = min(k, len(self) if rows is None else len(rows))
-        if self.plan(k, None if rows is None else len(rows)).strategy == "scan" or not len(asked):
-            return self._scan(asked, k, rows)
-        near = self._walk(asked, want, rows)
-        short = np.flatnonzero((near < 0).any(1))
-        keys, away = self._keys[near], self._apart(asked, near)
-        if len(short):
-            keys[short], away[short] = self._scan(asked[short], k, rows)
-        return in_order(keys, away)
-
-    def _walk(self, queries: Vectors, k: int, rows: np.ndarray | None) -> Int64[np.ndarray, "m k"]:
-        """The k nearest rows that the graph brings, of all or of some; −1 where there are fewer."""
-        raise AssertionError("a graph says how it is walked")
-
-
-class HNSWIndex(ApproximateIndex):
-    """A hierarchical navigable graph (usearch); under a filter it is asked for more and the rest is dropped.
-
-    Arguments:
-        connectivity, expansion_add, expansion_search: of the graph.
-
-    Y. Malkov, D. Yashunin, Efficient and Robust Approximate Nearest Neighbor Search Using Hierarchical Navigable Small World Graphs,
-    2016, arXiv:1603.09320.
-    """
-
-    kind = "hnsw"
-
-    def __init__(
-        self,
-        dimension: int,
-        metric: Metric = "cosine",
-        connectivity: int = 16,
-        expansion_add: int = 128,
-        expansion_search: int = 200,
-    ) -> None:
-        self.connectivity, self.expansion_add, self.expansion_search = connectivity, expansion_add, expansion_search
-        super().__init__(dimension, metric)
-        self._graph = self._new()
-
-    def _new(self) -> Any:
-        from usearch.index import Index as Graph
-
-        kind = {"cosine": "ip", "l2": "l2sq", "ip": "ip"}[self.metric]
-        return Graph(
-            ndim=self.dimension, metric=kind, dtype="f32", connectivity=self.connectivity,
-            expansion_add=self.expansion_add, expansion_search=self.expansion_search,
-        )  # fmt: skip
-
-    def add(self, keys: Keys, vectors: np.ndarray) -> None:
-        before = self._size
-        super().add(keys, vectors)
-        before = min(before, self._size - len(keys))  # removed rows may have been dropped
-        if len(keys):
-            self._graph.add(self._keys[before : self._size], self._vectors[before : self._size])
-
-    def remove(self, keys: Keys) -> None:
-        gone = self._keys[np.unique(self._places(keys))]
-        if len(gone):
-            self._graph.remove(gone)
-        super().remove(gone)
-
-    def _shrink(self) -> None:
-        super()._shrink()
-        self._graph = self._new()
-        if len(self):
-            self._graph.add(self._keys, self._vectors)
-
-    def plan(self, k: int, selected: int | None = None) -> Plan:
-        rows = len(self)
-        if selected is None:
-            return (
-                Plan("scan", rows, rows, SO_FEW)
-                if rows <= max(FEW, 4 * k)
-                else Plan("walk", rows, rows, "there is no filter")
-            )
-        if selected <= max(FEW, 4 * k):
-            return Plan("scan", selected, rows, SO_FEW)
-        if selected <= STEP * self._wide(k, selected):
-            return Plan(
-                "scan", selected, rows, "a walk would drop so much of what it meets that a scan takes no longer"
-            )
-        return Plan("walk, then filter", selected, rows, "of what a walk meets enough is selected")
-
-    def _wide(self, k: int, selected: int) -> int:
-        """How many rows are asked for, so that with some to spare k are selected."""
-        return min(len(self), int(np.ceil((k + 8) * 2 * len(self) / selected)))
-
-    def _walk(self, queries: Vectors, k: int, rows: np.ndarray | None) -> Int64[np.ndarray, "m k"]:
-        wide = k if rows is None else self._wide(k, len(rows))
-        matches = self._graph.search(queries, wide)
-        names = matches.keys.reshape(len(queries), -1).astype(np.int64)
-        counts = (
-            np.full((1, 1), len(matches)) if len(queries) == 1 else np.reshape(matches.counts, (-1, 1))
-        )  # usearch's two kinds
-        at = places(self._keys[: self._size], names.ravel(), self._sorting()).reshape(names.shape)
-        at[np.arange(names.shape[1]) >= counts] = -1
-        if rows is not None:
-            chosen = np.zeros(self._size + 1, dtype=bool)  # the last one stands for −1
-            chosen[rows] = True
-            at[~chosen[at]] = -1
-        order = np.argsort(at < 0, axis=1, kind="stable")[:, :k]  # they come sorted by distance
-        near = np.take_along_axis(at, order, 1)
-        return np.pad(near, ((0, 0), (0, k - near.shape[1])), constant_values=-1)
-
-    def _state(self) -> dict[str, np.ndarray]:
-        return super()._state() | {"graph": np.frombuffer(self._graph.save(), np.uint8)}
-
-    def _restore(self, state: dict[str, np.ndarray]) -> None:
-        super()._restore(state)
-        self._graph.load(state["graph"].tobytes())

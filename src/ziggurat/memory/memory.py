@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ziggurat.memory.approximate_index import FEW
 from ziggurat.memory.fields import EXACT, kind
-from ziggurat.memory.indexes import FEW, ExactIndex, Metric
+from ziggurat.memory.indexes import ExactIndex, Metric
 from ziggurat.memory.kinds import KINDS, load_index
 from ziggurat.memory.lance import TRIES, LanceStore
 from ziggurat.memory.opening import open_store
 from ziggurat.memory.planning import Plan
-from ziggurat.memory.stores import Id, Store, encode_id, places
+from ziggurat.memory.stores import Id, Store, places
 from ziggurat.memory.where import Filter, parse
 from ziggurat.memory.windows import Interval, Windows, interval
 
@@ -27,7 +28,10 @@ AGED = 100  # rows of a range that went since graphs were built over it
 
 @dataclass(frozen=True)
 class Hits:
-    """Neighbours of each query: ids and metadata as lists (M, k'), distances (M, k') ascending, ties by id; and how they were found."""
+    """Neighbours of each query: ids and metadata as lists (M, k'), distances (M, k') ascending, ties by id; and how they were found.
+
+    By id means whole numbers by their value, and texts after them.
+    """
 
     ids: list[list[Id]]
     distances: np.ndarray
@@ -41,6 +45,11 @@ class Hits:
             for i, d, m in zip(ids, away, metadata, strict=True)
         )
         return f"<table><tr><th>query</th><th>id</th><th>distance</th><th>metadata</th></tr>{rows}</table>"
+
+
+def by_id(one: Id) -> tuple[bool, Id]:
+    """Sorts ids: whole numbers by their value, then texts."""
+    return isinstance(one, str), one
 
 
 class Memory:
@@ -109,10 +118,15 @@ class Memory:
                 vectors = self.store.vectors(new)
             except LookupError:  # another process removed some of them in between
                 continue
-            if len(gone):
-                self.index.remove(gone)
-            if len(new):
-                self.index.add(new, vectors)
+            try:
+                if len(gone):
+                    self.index.remove(gone)
+                if len(new):
+                    self.index.add(new, vectors)
+            except BaseException:  # an index that has the rows but not all of their graph must not pass for a whole one
+                self._version = -1
+                self.index.clear()
+                raise
             self._version, self._filters = self.store.seen, {}
             return
 
@@ -181,6 +195,8 @@ class Memory:
         `Hits.plan` says how they were found: by looking at all that are selected where these are few, through the graphs over a field
         that was prepared where the filter is a range of it, or as the index plans.
         """
+        if k < 1:
+            raise ValueError(f"k must be 1 or more, got {k}.")
         queries = np.atleast_2d(np.asarray(queries, dtype=np.float32))
         with self._lock:
             if where is None:
@@ -189,7 +205,7 @@ class Memory:
             plan = self.index.plan(k, None if allowed is None else len(allowed))
             windows = None if where is None or allowed is None else self._within(parse(where), k, allowed)
             if windows is None or allowed is None:
-                keys, away = self.index.search(queries, k, allowed)
+                keys, away = self.index.search(queries, k + 1, allowed)  # one more shows where there are ties
             else:
                 prepared, within = windows
                 plan = Plan(
@@ -198,17 +214,31 @@ class Memory:
                     len(self.index),
                     f"the filter is a range of {prepared.field}, which was prepared",
                 )
-                keys, away = prepared.search(self.index, queries, k, within, allowed)
+                keys, away = prepared.search(self.index, queries, k + 1, within, allowed)
+            cut = np.flatnonzero((away[:, k - 1 : k] == away[:, k : k + 1]).any(1))
+            rest, keys, away = keys[cut], keys[:, :k].copy(), away[:, :k].copy()
+            if len(cut):
+                keys[cut], away[cut] = self._settled(queries[cut], k, allowed, rest, away[cut, -1])
             different, at = np.unique(keys, return_inverse=True)
             rows = self.store.rows(different)
         ids, metadata = (rows[name].to_numpy(dtype=object)[at.reshape(keys.shape)] for name in ("id", "metadata"))
         for row in np.flatnonzero((np.diff(away) == 0).any(1)):
-            texts = [encode_id(one) for one in ids[row].tolist()]
-            order = np.array(
-                sorted(range(len(texts)), key=list(zip(away[row].tolist(), texts, strict=True)).__getitem__)
-            )
+            ranks = [(far, *by_id(one)) for far, one in zip(away[row].tolist(), ids[row].tolist(), strict=True)]
+            order = sorted(range(len(ranks)), key=ranks.__getitem__)
             ids[row], metadata[row] = ids[row, order], metadata[row, order]
         return Hits(ids.tolist(), away, metadata.tolist(), plan)
+
+    def _settled(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, keys: np.ndarray, limits: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and distances where more rows than k are as near as the k-th: by a scan, of equally near rows the first by id.
+
+        Arguments:
+            keys, limits: of each query more than k, and the distance of the k-th.
+        """
+        near = np.union1d(keys, self.index.within(queries, limits, allowed))
+        ids = self.store.rows(near)["id"].tolist()
+        return self.index.first(queries, k, near[sorted(range(len(ids)), key=lambda i: by_id(ids[i]))])
 
     def _within(self, where: Filter, k: int, selected: np.ndarray) -> tuple[Windows, Interval] | None:
         """The prepared field that a filter is a range of, if the graphs over it are worth it and have not aged too much."""

@@ -16,7 +16,19 @@ from psycopg.types.json import set_json_dumps
 
 from ziggurat.memory.address import STORES, Address
 from ziggurat.memory.sql import to_sql
-from ziggurat.memory.stores import Id, Rows, Store, checked, encode_id, gone, places_of, spread, taken
+from ziggurat.memory.stores import (
+    Id,
+    Rows,
+    Store,
+    checked,
+    encode_id,
+    gone,
+    new_keys,
+    places_of,
+    replacing,
+    spread,
+    taken,
+)
 from ziggurat.memory.where import parse
 
 Result = TypeVar("Result")
@@ -192,6 +204,11 @@ class PostgresStore(Store):
         assert row is not None
         return int(row[0])
 
+    def _wait(self, connection: Connection) -> None:
+        """Waits for other writers; they wait until this transaction ends."""
+        query = sql.SQL("SELECT 1 FROM {} WHERE name = %s FOR UPDATE").format(self._stores)
+        connection.execute(query, [self._address.table])
+
     @property
     def version(self) -> int:
         return self._run(READ, self._now)
@@ -206,7 +223,7 @@ class PostgresStore(Store):
         return connection.execute(sql.SQL(query).format(self._table), values, binary=True).fetchall()  # type: ignore[arg-type]
 
     def keys(self) -> np.ndarray:
-        """The key of every row. Ids and metadata are kept beside them; when the version has changed, only what is new is fetched."""
+        """The key of every row. Ids and metadata are kept beside them, as text; of these only what is new is fetched in a new version."""
 
         def read(connection: Connection) -> np.ndarray:
             self.seen = self._now(connection)
@@ -221,12 +238,13 @@ class PostgresStore(Store):
     def rows(self, keys: np.ndarray) -> pd.DataFrame:
         with self._lock:
             at = places_of(self._known["key"].to_numpy(np.int64), np.asarray(keys, np.int64), self.name, self._order)
-            return self._known[["id", "metadata"]].take(at).reset_index(drop=True)
+            rows = self._known[["id", "metadata"]].take(at).reset_index(drop=True)
+        return rows.assign(metadata=pd.Series([json.loads(text) for text in rows["metadata"]], dtype=object))
 
     def _changed(self, connection: Connection) -> pd.DataFrame:
         there = np.array([row[0] for row in self._rows(connection, "SELECT key FROM {}")], np.int64)
         mine = self._known[np.isin(self._known["key"].to_numpy(np.int64), there)]
-        query = "SELECT key, id, metadata FROM {} WHERE since > %s"
+        query = "SELECT key, id, metadata::text FROM {} WHERE since > %s"
         new = _frame(self._rows(connection, query, self._known_version))
         if len(mine) + len(new) != len(there):  # the store was made anew in between
             return _frame(self._rows(connection, query, -1))
@@ -266,12 +284,29 @@ class PostgresStore(Store):
         if len(ids):
             self._write(checked(ids, vectors, metadata), replace=True)
 
+    def replace(self, keys: Sequence[int] | np.ndarray, metadata: Any) -> np.ndarray:
+        def update(connection: Connection) -> list[tuple]:
+            if not self._there(connection):
+                return []
+            self._wait(connection)
+            if not self._rows(connection, "SELECT 1 FROM {} WHERE key = ANY(%s::bigint[]) LIMIT 1", were):
+                return []
+            query = (
+                "UPDATE {} AS stored SET key = told.key, metadata = told.metadata::jsonb, since = %s "
+                "FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS told(was, key, metadata) "
+                "WHERE stored.key = told.was RETURNING told.was"
+            )
+            return self._rows(connection, query, self._next(connection), were, new_keys(len(were)), texts)
+
+        wanted, told = replacing(keys, metadata)
+        were, texts = wanted.tolist(), [_decimals(text) for text in told]
+        return np.isin(wanted, [row[0] for row in self._run(WRITE, update)])
+
     def remove(self, ids: Sequence[Id]) -> int:
         def delete(connection: Connection) -> int:
             if not texts or not self._there(connection):
                 return 0
-            query = sql.SQL("SELECT 1 FROM {} WHERE name = %s FOR UPDATE").format(self._stores)
-            connection.execute(query, [self._address.table])
+            self._wait(connection)
             count = self._delete(connection, texts)
             if count:
                 self._next(connection)
@@ -305,26 +340,41 @@ class PostgresStore(Store):
 
         return self._run(READ, read)
 
-    def _selected(self, columns: str, where: str | None) -> list[tuple]:
-        """Columns of the rows that a filter selects."""
+    def _learn(self, connection: Connection) -> None:
+        """Sees the version, and which fields it has."""
+        self.seen = self._now(connection)
+        if self.seen != self._kinds_version:
+            self._kinds = self._fields(connection) if self.seen else {"id": set()}
+            self._kinds_version = self.seen
+
+    def kinds(self) -> dict[str, set[str]]:
+        self._run(READ, self._learn)
+        return {name: set(kinds) for name, kinds in self._kinds.items()}
+
+    def _selected(self, columns: str, where: str | None, ids: Sequence[Id] | None = None) -> list[tuple]:
+        """Columns of the rows that a filter selects and that have one of these ids."""
 
         def read(connection: Connection) -> list[tuple]:
-            self.seen = self._now(connection)
-            if self.seen != self._kinds_version:
-                self._kinds = self._fields(connection) if self.seen else {"id": set()}
-                self._kinds_version = self.seen
+            self._learn(connection)
             condition, values = (sql.SQL("TRUE"), []) if wanted is None else to_sql(wanted, self._kinds)
+            if texts is not None:
+                condition = sql.SQL("({}) AND id = ANY(%s::text[]::jsonb[])").format(condition)
+                values = [*values, texts]
             query = sql.SQL("SELECT " + columns + " FROM {} WHERE {}").format(self._table, condition)  # type: ignore[arg-type]
             return connection.execute(query, values, binary=True).fetchall() if self.seen else []
 
         wanted = None if where is None else parse(where)
+        texts = None if ids is None else [encode_id(value) for value in ids]
         return self._run(READ, read)
 
     def select(self, where: str) -> np.ndarray:
         return np.array([row[0] for row in self._selected("key", where)], np.int64)
 
+    def look(self, where: str | None = None, ids: Sequence[Id] | None = None) -> pd.DataFrame:
+        return _frame(self._selected("key, id, metadata", where, ids))
+
     def scan(self, where: str | None = None) -> pd.DataFrame:
-        frame = _frame(self._selected("key, id, metadata", where))
+        frame = self.look(where)
         names = [name for name in self._kinds if name not in ("key", "id")]
         fields = spread(frame["metadata"]).reindex(columns=names).astype(object)
         return pd.concat([frame[["key", "id"]], fields.where(fields.notna(), None)], axis=1)

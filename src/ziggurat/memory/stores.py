@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ class Store(ABC):
     """What a memory asks of a store.
 
     `name` is what a message calls it, `dimension` that of its vectors (None while it is not made), and `seen` the version that `keys`,
-    `select` or `scan` last showed. Every row has a key of 62 random bits that is never used again: a replaced row has a new one.
+    `select`, `look` or `scan` last showed. Every row has a key of 62 random bits that is never used again: a replaced row has a new one.
     """
 
     name: str
@@ -39,12 +39,30 @@ class Store(ABC):
         """Removes rows and returns how many there were."""
 
     @abstractmethod
+    def replace(self, keys: Sequence[int] | np.ndarray, metadata: Any) -> np.ndarray:
+        """Gives rows other metadata, in one step, and returns which of them were still there as they were read, under these keys (n).
+
+        A row that was removed or replaced in between stays as it is.
+        """
+
+    @abstractmethod
     def get(self, ids: Sequence[Id]) -> list[dict[str, Any] | None]:
         """{"id", "vector", "metadata"} of each id, or None where there is none."""
 
     @abstractmethod
     def scan(self, where: str | None = None) -> pd.DataFrame:
         """`key`, `id` and the fields of the metadata as columns, of the rows that a filter selects."""
+
+    @abstractmethod
+    def look(self, where: str | None = None, ids: Sequence[Id] | None = None) -> pd.DataFrame:
+        """`key`, `id` and `metadata` (dict) of the rows that a filter selects and that have one of these ids, where either is given.
+
+        They are of one version, in no order, and their vectors are not read.
+        """
+
+    @abstractmethod
+    def kinds(self) -> dict[str, set[str]]:
+        """The fields that the rows have, and `id`; of each, of which kinds its values are, as `fields.kind` calls them."""
 
     @abstractmethod
     def keys(self) -> np.ndarray:
@@ -107,23 +125,52 @@ def checked(ids: Sequence[Id], vectors: np.ndarray, metadata: Any) -> Rows:
         raise ValueError(f"{len(ids)} ids and vectors of the shape {vectors.shape}; give one row for each id.")
     if not np.isfinite(vectors).all():
         raise ValueError("vectors hold numbers that are not finite; drop those rows first.")
-    if isinstance(metadata, pd.DataFrame):
-        metadata = metadata.astype(object).where(metadata.notna(), None).to_dict("records")
-    metadata = [{} for _ in ids] if metadata is None else list(metadata)
-    if len(metadata) != len(ids):
-        raise ValueError(f"{len(ids)} ids and {len(metadata)} rows of metadata; give one for each id.")
+    rows = written(ids, metadata)
     texts = [encode_id(value) for value in ids]
     twice = pd.Series(texts)[pd.Series(texts).duplicated()].tolist()
     if twice:
         raise ValueError(f"the ids {', '.join(twice[:3])} come twice in one call; give each id once.")
-    keys = [secrets.randbits(62) for _ in ids]
-    rows = [json.dumps(row, default=_plain) for row in metadata]
-    for text in (*texts, *rows):
+    check_whole(texts)
+    return Rows(new_keys(len(ids)), texts, vectors, rows)
+
+
+def new_keys(count: int) -> list[int]:
+    """Random keys of 62 bits."""
+    return [secrets.randbits(62) for _ in range(count)]
+
+
+def written(names: Sequence[Any], metadata: Any) -> list[str]:
+    """Metadata as JSON: a dictionary for each row, of which a mistake tells the name."""
+    if isinstance(metadata, pd.DataFrame):
+        metadata = metadata.astype(object).where(metadata.notna(), None).to_dict("records")
+    metadata = [{} for _ in names] if metadata is None else list(metadata)
+    if len(metadata) != len(names):
+        raise ValueError(f"{len(names)} ids and {len(metadata)} rows of metadata; give one for each id.")
+    for name, row in zip(names, metadata, strict=True):
+        if not isinstance(row, Mapping) or not all(isinstance(field, str) for field in row):
+            raise ValueError(
+                f"the metadata of {name!r} is {repr(row)[:60]}; give a dictionary with the fields' names, or {{}}."
+            )
+    texts = [json.dumps(dict(row), default=_plain) for row in metadata]
+    check_whole(texts)
+    return texts
+
+
+def replacing(keys: Sequence[int] | np.ndarray, metadata: Any) -> tuple[np.ndarray, list[str]]:
+    """What one call of `replace` means, checked: keys (n), and metadata (n) as JSON."""
+    keys = np.asarray(keys, np.int64)
+    if len(np.unique(keys)) < len(keys):
+        raise ValueError("a key comes twice in one call; give each row once.")
+    return keys, written(keys.tolist(), metadata)
+
+
+def check_whole(texts: Sequence[str]) -> None:
+    """A `ValueError` where JSON holds text that cannot be written as UTF-8."""
+    for text in texts:
         if "\\ud" in text and not _whole(json.loads(text)):
             raise ValueError(
                 f"{text[:60]} holds half a character (a lone surrogate); decode the text it came from as UTF-8."
             )
-    return Rows(keys, texts, vectors, rows)
 
 
 def _whole(value: Any) -> bool:
@@ -145,7 +192,10 @@ def places(there: np.ndarray, wanted: np.ndarray, order: np.ndarray | None = Non
     order = there.argsort() if order is None else order
     if not len(there):
         return np.full(len(wanted), -1, np.int64)
-    at = order[np.minimum(np.searchsorted(there, wanted, sorter=order), len(there) - 1)]
+    ascending, at = wanted.argsort(), np.empty(len(wanted), np.int64)
+    # in order: each is looked for near the one before
+    at[ascending] = np.searchsorted(there, wanted[ascending], sorter=order)
+    at = order[np.minimum(at, len(there) - 1)]
     return np.where(there[at] == wanted, at, -1)
 
 
@@ -164,7 +214,7 @@ def gone(name: str) -> LookupError:
 
 def spread(metadata: pd.Series) -> pd.DataFrame:
     """A column for each field of the metadata, in the order of their first appearance; None where a row lacks it."""
-    fields = pd.DataFrame(metadata.tolist(), index=metadata.index).astype(object)
+    fields = pd.DataFrame(metadata.tolist(), index=metadata.index, dtype=object)
     return fields.where(fields.notna(), None)
 
 

@@ -150,11 +150,15 @@ def _evaluate(where: Filter, rows: Fields | TableFields) -> tuple[np.ndarray, np
     known = rows.known(where.field)
     if isinstance(where, Missing):
         return ~known, known
-    truth, kinds = np.zeros(len(rows), dtype=bool), rows.kinds(where.field)
+    kinds = rows.kinds(where.field)
     values, sign = (where.values, "=") if isinstance(where, Membership) else ((where.value,), where.sign)
     for value in values:
         compare_like_with_like(where.field, kinds, value)
-        truth |= rows.compare(where.field, sign, value)
+    if sign in ("=", "!=", "<>"):
+        equal = rows.equal(where.field, values)
+        truth = equal if sign == "=" else known & ~equal
+    else:
+        truth = rows.compare(where.field, sign, values[0])
     return truth, known & ~truth
 
 

@@ -57,8 +57,8 @@ notes = Notes(
     why=(
         "recipe",
         "The keys are prototypes, and a case repairs itself. How many others it changes falls with the number of keys, below what is "
-        "asked for at 400; the accuracy does not catch up, since weights that fall only as d⁻² average over all keys "
-        "(support). The paper shows no images beyond MNIST.",
+        "asked for at 400; the accuracy does not catch up (support), perhaps since weights that fall only as d⁻² average over "
+        "all keys. The paper shows no images beyond MNIST.",
     ),
 )
 

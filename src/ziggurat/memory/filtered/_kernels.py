@@ -176,17 +176,18 @@ def scan_windows(vectors, queries, first, last, k):
     """The k nearest of the rows first[i] … last[i] − 1 to each query: rows (m, k), padded with −1 and ∞; of equal ones the first rows."""
     m = len(queries)
     rows, away = np.full((m, k), -1, np.int64), np.full((m, k), np.inf, np.float32)
-    keys, nodes = np.empty(k, np.float32), np.empty(k, np.int64)
+    # a distance is not negative, so that its bits, read as a whole number, are in its order; the row in the lower half breaks ties
+    keys, gaps = np.empty(k, np.int64), np.empty(k, np.float32)
     for i in range(m):
         size = 0
         for row in range(first[i], last[i]):
             gap = apart(vectors[row], queries[i])
             if size < k:
-                push(keys, nodes, size, -gap, row)
+                push(keys, gaps, size, -((np.int64(np.float32(gap).view(np.int32)) << 32) | row), gap)
                 size += 1
-            elif gap < -keys[0]:
-                sink(keys, nodes, size, -gap, row)
+            elif gap < gaps[0]:  # of equal ones a later row is not taken
+                sink(keys, gaps, size, -((np.int64(np.float32(gap).view(np.int32)) << 32) | row), gap)
         order = np.argsort(-keys[:size])
         for j in range(size):
-            rows[i, j], away[i, j] = nodes[order[j]], -keys[order[j]]
+            rows[i, j], away[i, j] = -keys[order[j]] & 0xFFFFFFFF, gaps[order[j]]
     return rows, away

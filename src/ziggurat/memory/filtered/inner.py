@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int64
 
 from ziggurat.data.seeds import derive
 from ziggurat.memory.filtered._kernels import build, search_graph
+from ziggurat.memory.indexes import nearest
 
 Vectors = Float32[np.ndarray, "n d"]
 Queries = Float32[np.ndarray, "m d"]
@@ -45,7 +46,7 @@ def checked(vectors: np.ndarray, dimension: int | None = None) -> Float32[np.nda
 
 
 class Flat:
-    """Every distance. Of equal distances the first row comes first."""
+    """Every distance. Of equal distances the first rows are taken, and come first."""
 
     def __init__(self, vectors: Vectors) -> None:
         self.vectors = checked(vectors)
@@ -61,10 +62,7 @@ class Flat:
         if have:
             products = queries @ self.vectors.T
             apart = np.maximum(self.squares - 2 * products + np.einsum("md,md->m", queries, queries)[:, None], 0)
-            near = np.argpartition(apart, have - 1, axis=1)[:, :have] if have < n else np.tile(np.arange(n), (m, 1))
-            order = np.lexsort((near, np.take_along_axis(apart, near, 1)))
-            rows[:, :have] = np.take_along_axis(near, order, 1)
-            away[:, :have] = np.take_along_axis(apart, rows[:, :have], 1)
+            rows[:, :have], away[:, :have] = nearest(apart, np.arange(n), have)
         return Found(rows, away, np.full(m, n, np.int64))
 
 
