@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -12,10 +13,11 @@ from tests.untrained import untrained
 from ziggurat.cli.main import app
 from ziggurat.data import load
 from ziggurat.data.datasets import Segments
+from ziggurat.memory.opening import open_store
 from ziggurat.report.neighbourhood import explain_node
 from ziggurat.workflows.budget import Budget
 from ziggurat.workflows.editing import examples
-from ziggurat.workflows.embedding import centre, embed, metadata_of, names_of, search
+from ziggurat.workflows.embedding import centre, embed, fill, metadata_of, names_of, search
 from ziggurat.workflows.methods import parse_method
 from ziggurat.workflows.training import prepare, train_method
 
@@ -130,6 +132,77 @@ def test_pictures_of_many_sizes_with_boxes_are_no_set_to_embed(tmp_path):
     with value_error("pictures of different sizes, for detection"):
         embed(untrained("mlp"), tmp_path / "boxes", tmp_path / "store")
     assert not (tmp_path / "store").exists()
+
+
+def open_after(monkeypatch, act):
+    """Lets another process act at the moment at which a store is about to be opened, once."""
+
+    def opened(where):
+        monkeypatch.setattr("ziggurat.workflows.embedding.open_store", open_store)
+        act(open_store(where, 4))
+        return open_store(where)
+
+    monkeypatch.setattr("ziggurat.workflows.embedding.open_store", opened)
+
+
+def fail_to_fill(store):
+    with value_error("vectors have 3 numbers"):
+        fill(store, ["ours"], np.ones((1, 3), np.float32), [{}])
+
+
+def test_a_failure_leaves_what_another_process_stored_meanwhile(tmp_path, monkeypatch):
+    """Two fill a folder that was not there; the one whose vectors do not fit must not take the other's rows along."""
+    open_after(monkeypatch, lambda theirs: theirs.add(["theirs"], np.ones((1, 4), np.float32)))
+    fail_to_fill(tmp_path / "store")
+    assert [row["id"] for row in examples(tmp_path / "store")[0]] == ["theirs"]
+
+
+def test_a_failure_leaves_a_store_that_another_process_has_emptied(tmp_path, monkeypatch):
+    def act(theirs):
+        theirs.add(["theirs"], np.ones((1, 4), np.float32))
+        theirs.remove(["theirs"])
+
+    open_after(monkeypatch, act)
+    fail_to_fill(tmp_path / "store")
+    assert (tmp_path / "store" / "memory.lance").is_dir()
+
+
+def test_a_failure_leaves_a_store_that_another_process_writes_to(tmp_path, monkeypatch):
+    """Ctrl-C while the other one has the lock and has not stored anything yet."""
+    from ziggurat.memory.lance import LanceStore
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    lock = FileLock(tmp_path / "store" / "writing.lock")
+    open_after(monkeypatch, lambda theirs: lock.acquire(timeout=0))
+    monkeypatch.setattr(LanceStore, "upsert", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "store", ["ours"], np.ones((1, 4), np.float32), [{}])
+    lock.release()
+    assert (tmp_path / "store" / "memory.lance").is_dir()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_store_that_was_never_filled_is_not_left_behind(tmp_path, monkeypatch, error):
+    """Nor the table that was made just before the first rows."""
+    from ziggurat.memory.lance import LanceStore
+
+    def stop(self, action):
+        raise error
+
+    monkeypatch.setattr(LanceStore, "_retry", stop)
+    with pytest.raises(error):
+        fill(tmp_path / "store", ["ours"], np.ones((1, 3), np.float32), [{}])
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("query", ["--5", "²", "5-", "1" * 5000])
+def test_a_query_that_only_looks_like_a_number_is_no_id(tmp_path, query):
+    open_store(tmp_path / "store").add([5, -5], np.eye(2, dtype=np.float32))
+    assert search(tmp_path / "store", "-5", 1).ids == [[-5]]
+    with value_error("neither an id of the store"):
+        search(tmp_path / "store", query)
 
 
 def test_what_a_memory_holds_by_command(checkpoint, tmp_path):

@@ -57,7 +57,7 @@ def chosen(store: Store, ids: Sequence[str], where: str | None) -> pd.DataFrame:
 
 def meant(text: str) -> list[Id]:
     """The ids that a person may mean: the text, or else the number that it is."""
-    return [text, int(text)] if re.fullmatch(r"-?[0-9]+", text) else [text]
+    return [text, int(text)] if re.fullmatch(r"-?[0-9]{1,4000}", text) else [text]
 
 
 def forget(place: str | Path, ids: Sequence[str] = (), where: str | None = None) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ WEIGHTS = {
     "plurality": lambda rank, d, all_: 1.0,
     "rank": lambda rank, d, all_: 1 / (rank + 2),
     "distance": lambda rank, d, all_: np.exp(-d),
-    "softmax": lambda rank, d, all_: np.exp((1 - (d - min(all_)) / (max(all_) - min(all_))) / 0.07),
+    "softmax": lambda rank, d, all_: np.exp((1 - d) / 0.07),
 }
 
 

@@ -1,54 +1,22 @@
-"""The metadata of a memory: which fields there are, and whether those of a new example fit."""
+"""The metadata of examples: what a new one may have, whether it fits, and how values are shown."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from ziggurat.cli.serving.limits import Limits, Refusal
-from ziggurat.cli.serving.schemas import Field, Value
 from ziggurat.memory.fields import kind as kind_of
 from ziggurat.report.album import THUMBNAIL
 
 NAME = re.compile(r"(?!(?:and|or|not|in|is|null|true|false)\Z)[A-Za-z_][A-Za-z0-9_]{0,63}", re.IGNORECASE)
 OWN = ("id", "key", THUMBNAIL)
 SCALARS = (bool, int, float, str)
-
-
-def describe(rows: pd.DataFrame, most: int) -> list[Field]:
-    """The fields of all examples, by name.
-
-    Arguments:
-        rows: as `Store.scan` gives them.
-        most: values that are named.
-    """
-    found = []
-    for name in sorted(str(column) for column in rows.columns if column not in OWN):
-        present = rows[name][rows[name].notna()]
-        kinds = {kind_of(of) for of in set(map(type, present))}
-        kind = kinds.pop() if len(kinds) == 1 else "mixed"
-        counts = present.value_counts() if kind in ("text", "true or false") else pd.Series(dtype=int)
-        numbers = kind == "numbers"
-        found.append(
-            Field(
-                name=showable(name),
-                kind="mixed" if kind == "lists" else kind,  # type: ignore[arg-type]
-                filterable=kind not in ("mixed", "lists") and NAME.fullmatch(name) is not None,
-                missing=len(rows) - len(present),
-                distinct=len(counts) if kind in ("text", "true or false") else None,
-                values=[
-                    Value(value=showable(v), count=n)
-                    for v, n in zip(counts.index[:most].tolist(), counts[:most].tolist(), strict=True)
-                ],
-                low=float(present.min()) if numbers else None,
-                high=float(present.max()) if numbers else None,
-            )
-        )
-    return found
+MIXED = "mixed"
+"""What the values of a field are that no filter can compare."""
 
 
 def parse_metadata(text: str, limits: Limits) -> dict[str, Any]:
@@ -87,12 +55,15 @@ def check_text(text: str, what: str, limits: Limits) -> None:
         raise Refusal(422, f"{what} holds characters that cannot be shown; remove them.")
 
 
-def check_fit(metadata: dict[str, Any], fields: list[Field]) -> None:
-    """Refuses metadata that would make a field unfit for filters, since it would hold values of two kinds."""
-    known = {field.name: field.kind for field in fields}
+def check_fit(metadata: dict[str, Any], kinds: Mapping[str, str]) -> None:
+    """Refuses metadata that would make a field unfit for filters, since it would hold values of two kinds.
+
+    Arguments:
+        kinds: what the values of each field are in the memory.
+    """
     for name, value in metadata.items():
-        kind, there = kind_of(type(value)), known.get(name)
-        if there not in (None, "mixed", kind):
+        kind, there = kind_of(type(value)), kinds.get(name)
+        if there not in (None, MIXED, kind):
             raise Refusal(
                 422,
                 f"the field {name!r} holds {there} in this memory, and {value!r} is {kind}; compare like with like.",

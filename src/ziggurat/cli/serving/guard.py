@@ -20,6 +20,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
+LONGEST = 20  # digits of a length; Python reads no number of thousands of them
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -83,7 +84,7 @@ class Guard:
             if scheme.lower() != "bearer" or not hmac.compare_digest(digest(shown.strip()), self.token):
                 return 401, "this server asks for a token; send it as `Authorization: Bearer TOKEN`."
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self.limits.upload_bytes:
+        if not length.isdecimal() or len(length) > LONGEST or int(length) > self.limits.upload_bytes:
             return 413, too_large(self.limits)
         return None
 

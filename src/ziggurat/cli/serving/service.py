@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ziggurat.cli.serving import schemas
-from ziggurat.cli.serving.fields import check_fit, check_text, describe, parse_metadata, showable
+from ziggurat.cli.serving.fields import check_fit, check_text, parse_metadata, showable
 from ziggurat.cli.serving.limits import Limits, Refusal
+from ziggurat.cli.serving.overview import Overview
 from ziggurat.cli.serving.uploads import read_upload
 from ziggurat.memory.memory import Memory
 from ziggurat.memory.stores import Id, encode_id
@@ -34,15 +35,6 @@ class Query(NamedTuple):
     image: bytes | None = None
     vector: str | None = None
     name: Id | None = None
-
-
-class Overview(NamedTuple):
-    """A version of the memory: how many examples it holds, how many of them have numbers as ids, and their fields."""
-
-    version: int
-    examples: int
-    numbers: int
-    fields: list[schemas.Field]
 
 
 def as_id(text: str, number: bool) -> Id:
@@ -69,7 +61,7 @@ class Service:
         self.artifact = artifact if artifact is not None and artifact.shape.kind == "image" else None
         self._network = threading.Lock()  # one picture at a time
         self._lock = threading.RLock()  # of the memory and its store, which is read beside `Memory` too
-        self._overview: Overview | None = None
+        self._overview = Overview(memory.store, limits.values)
         self.pool, self.no_maps = None, "this server was started without a checkpoint of pictures (--with)."
         if self.artifact is None:
             return
@@ -99,14 +91,18 @@ class Service:
 
     def stats(self) -> schemas.Stats:
         """The memory as it is now."""
-        limits, seen = self.limits, self.overview()
+        limits = self.limits
+        with self._lock:
+            seen = self._overview
+            seen.follow()
+            version, examples, numbers, fields = seen.version, seen.examples, seen.numbers, seen.fields()
         return schemas.Stats(
-            count=seen.examples,
+            count=examples,
             dimension=int(self.memory.store.dimension or 0),
             metric=self.memory.index.metric,
-            version=seen.version,
-            numbered="none" if not seen.numbers else "all" if seen.numbers == seen.examples else "some",
-            fields=seen.fields,
+            version=version,
+            numbered="none" if not numbers else "all" if numbers == examples else "some",
+            fields=fields,
             method=None if self.artifact is None else self.artifact.method,
             maps=self.no_maps or None,
             accepted=schemas.Accepted(
@@ -117,16 +113,6 @@ class Service:
                 text_length=limits.text_length,
             ),
         )
-
-    def overview(self) -> Overview:
-        """What is in the memory, counted again when it has changed."""
-        with self._lock:
-            version = self.memory.store.version
-            if self._overview is None or self._overview.version != version:
-                rows = self.memory.store.scan()
-                numbers = sum(not isinstance(name, str) for name in rows["id"])
-                self._overview = Overview(version, len(rows), numbers, describe(rows, self.limits.values))
-            return self._overview
 
     def search(self, query: Query, k: int, where: str, label: str, vote: schemas.Vote) -> schemas.Found:
         """The nearest examples and their vote. An example that is itself the query is left out, and has no vote.
@@ -146,9 +132,12 @@ class Service:
                 hits = self.memory.search(vector, k + own, where.strip() or None)
         except ValueError as error:
             raise Refusal(422, str(error)) from None
+        except RecursionError:
+            raise Refusal(422, "the filter is nested too deeply; write it with fewer parts within parts.") from None
+        distances = np.nan_to_num(hits.distances[0])  # squares of large numbers are infinite, which JSON cannot say
         rows = [
             (name, float(away), metadata)
-            for name, away, metadata in zip(hits.ids[0], hits.distances[0], hits.metadata[0], strict=True)
+            for name, away, metadata in zip(hits.ids[0], distances, hits.metadata[0], strict=True)
             if query.name is None or encode_id(name) != encode_id(query.name)
         ][:k]
         shares, weights = count_votes(
@@ -156,7 +145,7 @@ class Service:
         )
         return schemas.Found(
             neighbours=[
-                schemas.Neighbour(**self._shown(name, metadata), distance=showable(away), vote=weight)
+                schemas.Neighbour(**self._shown(name, metadata), distance=away, vote=weight)
                 for (name, away, metadata), weight in zip(rows, weights, strict=True)
             ],
             votes=shares,
@@ -203,13 +192,14 @@ class Service:
         """Adds a picture as an example; it is found from then on."""
         check_name(name, self.limits)
         fields = parse_metadata(metadata, self.limits)
-        check_fit(fields, self.overview().fields)
+        self._fits(fields)
         picture = read_upload(image, self.limits.pixels)
         vector = self.embed(picture)
         with self._lock:
             if len(self.memory) >= self.limits.examples:
                 raise Refusal(409, f"the memory is full with {self.limits.examples:,} examples; forget some first.")
             self._free(name)
+            self._fits(fields)  # again: others were added while this one was embedded
             fields |= self.album.keep(picture)
             try:
                 self.memory.add([name], vector[None], [fields])
@@ -220,7 +210,13 @@ class Service:
             except BaseException:
                 self.album.forget(fields)
                 raise
+            self._overview.follow()
         return schemas.Example(**self._shown(name, fields))
+
+    def _fits(self, metadata: dict[str, Any]) -> None:
+        with self._lock:
+            self._overview.follow()
+            check_fit(metadata, self._overview.kinds())
 
     def _free(self, name: Id) -> None:
         if self.memory.get([name])[0] is not None:
@@ -230,8 +226,11 @@ class Service:
         """Removes an example and its picture; afterwards it is as if it had never been there."""
         with self._lock:
             metadata = self._row(name)["metadata"]
+            followed = self._overview.version == self.memory.store.version  # so that this is what it has counted
             self.memory.remove([name])
             self.album.forget(metadata)
+            if followed:
+                self._overview.follow((name, metadata))
             return schemas.Forgotten(id=showable(str(name)), number=not isinstance(name, str), count=len(self.memory))
 
     def picture(self, name: Id) -> bytes:
@@ -239,7 +238,11 @@ class Service:
         return as_png(self._picture(name))
 
     def _picture(self, name: Id) -> Picture:
-        picture = self.album.find(name, self._row(name)["metadata"])
+        metadata = self._row(name)["metadata"]
+        try:
+            picture = self.album.find(name, metadata)
+        except (OSError, SyntaxError):  # damaged, for which Pillow has both, or removed by another request
+            picture = None
         if picture is None:
             raise Refusal(404, f"there is no picture of {showable(str(name))[:80]!r} that can be shown.")
         return picture
@@ -290,7 +293,10 @@ def count_votes(
     texts = [None if label is None else json.dumps(label) for label in labels]  # which keep 1, "1" and true apart
     codes = [-1 if text is None else names.setdefault(text, len(names)) for text in texts]
     numbers = np.array([codes])
-    weights = VOTES[vote](distances) * (numbers >= 0)
+    voting = numbers >= 0
+    # votes that fall with the distance depend on differences only: counted from the nearest one, none is too large or too small
+    beyond = np.where(voting, distances - distances.min(initial=np.inf, where=voting), 0)
+    weights = VOTES[vote](beyond) * voting
     counted = tally(numbers, weights, len(names))[0]
     whole = max(float(counted.sum()), 1e-12)
     order = np.argsort(-counted, kind="stable")

@@ -26,9 +26,9 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 
 from ziggurat.memory.filtered._kernels import scan_windows
 from ziggurat.memory.filtered.inner import Found, Inner, MakeInner, Queries, Vamana, Vectors, checked
+from ziggurat.memory.filtered.sorted_points import Answers, Positions, SortedPoints
 
 Method = Literal["prefilter", "postfilter", "tree", "optimized", "three_split", "combined", "super"]
-Positions = Int64[np.ndarray, " _"]
 BLOCK = 1 << 23  # distances brought by one search behind a filter
 
 
@@ -59,59 +59,6 @@ class WindowHits(NamedTuple):
     computed: Int64[np.ndarray, " m"]
 
 
-class _Sorted:
-    """Vectors sorted by label, and the answers of a batch of queries while they are collected."""
-
-    def __init__(self, ids: Positions, vectors: Vectors, labels: Float64[np.ndarray, " _"]) -> None:
-        vectors, labels = checked(vectors), np.asarray(labels, np.float64)
-        if not len(vectors) or len(labels) != len(vectors) or len(ids) != len(vectors):
-            raise ValueError(
-                f"ids, vectors and labels must be equally many and at least one, got {len(ids)}, {len(vectors)}, {len(labels)}."
-            )
-        if not np.isfinite(labels).all():
-            raise ValueError("labels must be finite numbers.")
-        if len(np.unique(ids)) < len(ids):
-            raise ValueError("an id occurs twice; every vector needs its own.")
-        order = labels.argsort(kind="stable")
-        self.ids, self.vectors, self.labels = np.asarray(ids, np.int64)[order], vectors[order], labels[order]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def windows(self, low: np.ndarray, high: np.ndarray, m: int) -> tuple[Positions, Positions]:
-        """Positions of labels in [low, high], all equal ones at both ends among them."""
-        low, high = (np.broadcast_to(np.asarray(end, np.float64), (m,)) for end in (low, high))
-        if not (low <= high).all():
-            raise ValueError("every window needs low <= high; they may be infinite, but not NaN.")
-        return np.searchsorted(self.labels, low, "left"), np.searchsorted(self.labels, high, "right")
-
-
-class _Answers:
-    """The best k of every query, merged from several searches."""
-
-    def __init__(self, m: int, k: int) -> None:
-        self.rows = np.full((m, k), -1, np.int64)
-        self.distances = np.full((m, k), np.inf, np.float32)
-        self.computed = np.zeros(m, np.int64)
-
-    def merge(self, query: Positions, rows: Int64[np.ndarray, "q j"], distances: Float32[np.ndarray, "q j"]) -> None:
-        """Takes in more candidates (−1 at ∞ for none); a query may come twice. Of equal distances the lower position comes first."""
-        k = self.rows.shape[1]
-        while len(query):
-            once = np.unique(query, return_index=True)[1]
-            near = np.concatenate([self.rows[query[once]], rows[once]], 1)
-            away = np.concatenate([self.distances[query[once]], distances[once]], 1)
-            order = np.lexsort((near, away))[:, :k]
-            self.rows[query[once]] = np.take_along_axis(near, order, 1)
-            self.distances[query[once]] = np.take_along_axis(away, order, 1)
-            again = np.setdiff1d(np.arange(len(query)), once)
-            query, rows, distances = query[again], rows[again], distances[again]
-
-    def count(self, query: Positions, computed: Positions) -> None:
-        """Adds to the distances computed for each query."""
-        np.add.at(self.computed, query, computed)
-
-
 def cut(first: int, last: int, parts: int) -> list[tuple[int, int]]:
     """Consecutive runs of nearly equal length."""
     ends = [first + (last - first) * i // parts for i in range(parts + 1)]
@@ -127,7 +74,7 @@ class WindowIndex:
     """
 
     def __init__(self, ids: Positions, vectors: Vectors, labels: Float64[np.ndarray, " _"], make: MakeInner) -> None:
-        self.points, self.make = _Sorted(ids, vectors, labels), make
+        self.points, self.make = SortedPoints(ids, vectors, labels), make
 
     def __len__(self) -> int:
         return len(self.points)
@@ -142,24 +89,24 @@ class WindowIndex:
 
     rows: list[list[Run]]
 
-    def _scan(self, queries: Queries, asked: Asked, answers: _Answers) -> None:
+    def _scan(self, queries: Queries, asked: Asked, answers: Answers) -> None:
         """Every vector of each window."""
         window = (asked.first, asked.last, answers.rows.shape[1])
         answers.merge(asked.query, *scan_windows(self.points.vectors, queries[asked.query], *window))
         answers.count(asked.query, asked.last - asked.first)
 
-    def _take(self, found: Found, first: int, query: Positions, answers: _Answers) -> None:
+    def _take(self, found: Found, first: int, query: Positions, answers: Answers) -> None:
         rows = np.where(found.rows >= 0, found.rows + first, -1)
         answers.merge(query, rows, found.distances)
         answers.count(query, found.computed)
 
-    def _inside(self, queries: Queries, run: Run, query: Positions, beam: int, answers: _Answers) -> None:
+    def _inside(self, queries: Queries, run: Run, query: Positions, beam: int, answers: Answers) -> None:
         """Searches a run that lies in the window as a whole."""
         assert run.inner is not None
         self._take(run.inner.search(queries[query], answers.rows.shape[1], beam), run.first, query, answers)
 
     def _postfilter(
-        self, queries: Queries, run: Run, asked: Asked, beam: int, final_multiply: int, answers: _Answers
+        self, queries: Queries, run: Run, asked: Asked, beam: int, final_multiply: int, answers: Answers
     ) -> None:
         """Searches a run and drops what lies outside: beams double until k are left, then one more search is wider by a factor.
 
@@ -195,14 +142,14 @@ class WindowIndex:
         number: Positions,
         beam: int,
         final_multiply: int,
-        answers: _Answers,
+        answers: Answers,
     ) -> None:
         """Every window in the run of its row and number."""
         for chosen in _groups(number, level):
             run = self.rows[level[chosen[0]]][number[chosen[0]]]
             self._postfilter(queries, run, asked.of(chosen), beam, final_multiply, answers)
 
-    def _survivors(self, queries: Queries, run: Run, asked: Asked, width: int, answers: _Answers) -> Found:
+    def _survivors(self, queries: Queries, run: Run, asked: Asked, width: int, answers: Answers) -> Found:
         """The nearest of each window among the `width` that one search of the run brings."""
         assert run.inner is not None
         k = answers.rows.shape[1]
@@ -219,19 +166,19 @@ class WindowIndex:
             away = np.pad(away, ((0, 0), (0, short)), constant_values=np.inf)
         return Found(near, away, found.computed)
 
-    def _hits(self, answers: _Answers) -> WindowHits:
+    def _hits(self, answers: Answers) -> WindowHits:
         ids = np.where(answers.rows >= 0, self.points.ids[answers.rows], -1)
         return WindowHits(ids, answers.distances, answers.computed)
 
     def _asked(
         self, queries: np.ndarray, k: int, low: np.ndarray, high: np.ndarray, beam: int, final_multiply: int
-    ) -> tuple[Queries, Asked, _Answers]:
+    ) -> tuple[Queries, Asked, Answers]:
         if min(k, beam, final_multiply) < 1:
             raise ValueError(f"k, beam and final_multiply must be 1 or more, got {k}, {beam} and {final_multiply}.")
         queries = checked(queries, self.points.vectors.shape[1])
         first, last = self.points.windows(low, high, len(queries))
         asked = Asked(np.arange(len(queries)), first, last)
-        return queries, asked.of(np.flatnonzero(last > first)), _Answers(len(queries), k)
+        return queries, asked.of(np.flatnonzero(last > first)), Answers(len(queries), k)
 
 
 def _groups(*keys: Positions) -> Iterator[Positions]:
@@ -314,7 +261,7 @@ class WindowSearchTree(WindowIndex):
         """The run of a row that holds each position."""
         return np.searchsorted([run.first for run in row], position, "right") - 1
 
-    def _tree(self, queries: Queries, asked: Asked, beam: int, answers: _Answers, smaller: bool) -> Asked:
+    def _tree(self, queries: Queries, asked: Asked, beam: int, answers: Answers, smaller: bool) -> Asked:
         """Searches the largest runs inside each window; `smaller` goes on with smaller ones and a scan, else what is left is given back."""
         rest, waiting = [], asked
         for row in self.rows:
@@ -344,7 +291,7 @@ class WindowSearchTree(WindowIndex):
         return Asked(*(np.concatenate(parts) for parts in zip(waiting, *rest, strict=True)))
 
     def _optimized(
-        self, queries: Queries, asked: Asked, beam: int, final_multiply: int, answers: _Answers, ratio: float
+        self, queries: Queries, asked: Asked, beam: int, final_multiply: int, answers: Answers, ratio: float
     ) -> None:
         """Postfilter in the smallest run that holds the window; windows below a quarter of the cutoff, or the ratio, go to the tree."""
         level, number = np.zeros((2, len(asked.query)), np.int64)  # of the smallest run
