@@ -3,18 +3,23 @@
 Measured on CIFAR-10 (its labels and images were never seen by the encoder, EfficientNet-Lite0 from ImageNet at 128 pixels; at the
 specification's 64 it recognises little, see knn_revisit), 1,000 images a class drawn by the seed from 12,500, 4,000 test images.
 Addition: eight classes first, then frog and ship; against a linear head trained on the eight, and then on the two new classes with 20
-kept items of each old one, classes weighted alike. Both heads are trained by L-BFGS, the second from the first. Removal: frog and ship
-removed, against a memory that never held them. Votes: accuracy at k from 1 to 300. Pruning: the human labels "worse" of CIFAR-10N (40 %
-wrong), plurality at k = 20; soft and hard, the better one chosen on 1,000 held-out training images with clean labels.
+kept items of each old one, classes weighted alike. Both heads are trained by L-BFGS, the second from the first, with the penalty and the
+number of steps that the held-out images choose: at its optimum it would forget the first. (A first measurement ran it there, and it fell
+by 26 points.) Removal: frog and ship removed, against a memory that never held them. Votes: accuracy at k from 1 to 300. Pruning: the
+human labels "worse" of CIFAR-10N (40 % wrong), plurality at k = 20; soft and hard, the better one chosen on 1,000 held-out training
+images with clean labels.
 """
 
 from __future__ import annotations
 
+import warnings
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ziggurat.claims.choosing import best_on_validation
@@ -31,19 +36,21 @@ from ziggurat.vision.backbones.efficientnet_lite import features, pretrained_eff
 
 PIXELS, POOL, TEST, VALID, PER_CLASS, KEPT = 128, 12_500, 4_000, 1_000, 1_000, 20
 NEW, NEIGHBOURS, PRUNED_K, STRENGTH = (6, 8), (1, 3, 10, 30, 100, 200, 300), 20, 10.0
+STRENGTHS, STEPS = (0.1, 1.0, 10.0, 100.0), (1, 2, 5, 10, 20, 50, 200)
 
 published = {
     6: "64 new classes of NINCO: about 87 % on them, ImageNet validation changes by 0.02 to 0.04 points (table 1)"
 }
 notes = Notes(
     scope="Ten classes and one small encoder; the paper has ImageNet, DINOv2 and CLIP, and a billion rows.",
-    methodology="Same vectors for memory and heads; the heads' penalty is that of knn_revisit's validation (C = 10).",
+    methodology="Same vectors for memory and heads; the heads' penalty is that of knn_revisit's validation (C = 10), that of the head "
+    "with replay and where it stops are chosen on 1,000 held-out images.",
     origin="Every criterion is the specification's.",
     easy="Adding and forgetting are adding and removing rows.",
     why=(
         "scale",
-        "Ten classes are harder than eight for this small encoder: a head that is retrained on everything loses 2.8 points on the old "
-        "classes itself (support), so the memory forgets half a point; and among 10,000 rows of it neighbours stay behind a linear head.",
+        "Ten classes are harder than eight for this small encoder: a head that is retrained on everything falls by 3.3 points on the old "
+        "classes itself (support), as much as the memory. Among 10,000 rows neighbours stay behind a linear head.",
     ),
     hard="With 40 % wrong labels a leave-one-out decision says little of the neighbour: what counts is the neighbour's own vote.",
 )
@@ -88,14 +95,25 @@ def right(made: VisualMemory, x: np.ndarray, y: np.ndarray, k: int = 100, vote: 
     return np.array(made.predict(x, k, vote).labels) == y  # type: ignore[arg-type]
 
 
-def head(x: np.ndarray, y: np.ndarray, start: LogisticRegression | None = None) -> LogisticRegression:
-    """A linear head whose classes count alike, however few items they have; with `start` it goes on from that one."""
-    made = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3, warm_start=start is not None, class_weight="balanced")
-    if start is not None:
-        made.classes_ = np.arange(10)
-        made.coef_, made.intercept_ = np.zeros((10, x.shape[1])), np.zeros(10)
-        made.coef_[start.classes_], made.intercept_[start.classes_] = start.coef_, start.intercept_
-    return made.fit(x, y)
+def head(x: np.ndarray, y: np.ndarray, strength: float = STRENGTH, steps: int = 200) -> LogisticRegression:
+    """A linear head whose classes count alike, however few items they have."""
+    return LogisticRegression(C=strength, max_iter=steps, tol=1e-3, class_weight="balanced").fit(x, y)
+
+
+def went_on(start: LogisticRegression, x: np.ndarray, y: np.ndarray, strength: float, steps: int) -> LogisticRegression:
+    """A head of all ten classes that goes on from one of some, for at most so many steps."""
+    made = LogisticRegression(C=strength, max_iter=steps, tol=1e-3, warm_start=True, class_weight="balanced")
+    made.classes_ = np.arange(10)
+    made.coef_, made.intercept_ = np.zeros((10, x.shape[1])), np.zeros(10)
+    made.coef_[start.classes_], made.intercept_[start.classes_] = start.coef_, start.intercept_
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # to stop early is the purpose
+        return made.fit(x, y)
+
+
+def mean_accuracy(said: np.ndarray, truth: np.ndarray) -> float:
+    """Of the ten classes."""
+    return float(np.mean([(said == truth)[truth == c].mean() for c in range(10)]))
 
 
 def one_seed(run: Run, seed: int) -> dict[str, float]:
@@ -136,15 +154,19 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
         values["noisy_pruned"] = best_on_validation(pruned)[1]
     eight = head(x[old_rows], y[old_rows])
     kept = np.concatenate([old_rows[y[old_rows] == c][:KEPT] for c in range(10) if c not in NEW])
-    arms = {"replay": np.concatenate([kept, new_rows]), "tuned_on_new": new_rows, "retrained": np.arange(len(y))}
+    some = np.concatenate([kept, new_rows])
+    replay = best_on_validation(
+        (mean_accuracy(one.predict(d["held_x"]), d["held_y"]), one)
+        for strength, steps in product(STRENGTHS, STEPS)
+        for one in [went_on(eight, x[some], y[some], strength, steps)]
+    )[1]
+    arms = {"replay": replay, "tuned_on_new": head(x[new_rows], y[new_rows]), "retrained": head(x, y)}
     values["head_eight"] = float((eight.predict(test[~test_new]) == truth[~test_new]).mean())
-    for arm, rows in arms.items():
-        if arm == "tuned_on_new":
-            said = head(x[rows], y[rows]).predict(test)
-        else:
-            said = head(x[rows], y[rows], eight if arm == "replay" else None).predict(test)
+    for arm, made in arms.items():
+        said = made.predict(test)
         values[f"{arm}_old"] = float((said == truth)[~test_new].mean())
-        values[f"{arm}_all"] = float(np.mean([(said == truth)[truth == c].mean() for c in range(10)]))
+        values[f"{arm}_all"] = mean_accuracy(said, truth)
+    values["replay_strength"], values["replay_steps"] = replay.C, replay.max_iter
     values["replay_old_falls"] = values["head_eight"] - values["replay_old"]
     return values
 
