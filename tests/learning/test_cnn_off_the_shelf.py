@@ -243,6 +243,30 @@ def test_mistakes_are_named():
         (lambda: SpatialSearch(Pixels(), 0), "levels must be 1"),
         (lambda: SpatialSearch(Pixels()).search(photographs(1), 1), "call add"),
         (lambda: search.add(np.array([1]), photographs(1)), r"\[1\] are taken"),
+        (
+            lambda: search.add_vectors(np.array([2, 2, 3]), np.ones((2, 1, 12), np.float32)),
+            "2 of 3 ids differ, for 2 images",
+        ),
     ):
         with value_error(says):
             call()
+
+
+def test_a_backbone_in_training_stays_so_after_a_mistake():
+    take = extractor(7)
+    with value_error("stages 0 to 1"):
+        take.extract(photographs(1, 16, 16))
+    assert take.backbone.training
+
+
+def test_tokens_are_averaged_over_their_places():
+    class Tokens(nn.Module):
+        def forward(self, x):
+            return x.flatten(2).transpose(1, 2)
+
+    images = photographs(2, 4, 5)
+    found = FeatureExtractor(nn.Sequential(Tokens(), nn.Identity()), "0").transform(images)
+    wanted = images.mean((2, 3))
+    np.testing.assert_allclose(found, nn.functional.normalize(wanted, dim=1).numpy(), atol=1e-6)
+    with value_error("gives no vectors, tokens or maps"):
+        FeatureExtractor(nn.Sequential(nn.Identity(), nn.Unflatten(3, (5, 1))), "1").transform(images)

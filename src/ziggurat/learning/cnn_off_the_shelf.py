@@ -69,11 +69,15 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):
         """Vectors of one batch of images in [0, 1]."""
         training = [module for module in self.backbone.modules() if module.training]
         self.backbone.eval()
-        found = self._tapped(images if self.prepare is None else self.prepare(images))
-        for module in training:
-            module.training = True
-        found = found.flatten(2).mean(2) if found.ndim > 2 else found
-        return normalize(found.float(), dim=1)
+        try:
+            found = self._tapped(images if self.prepare is None else self.prepare(images))
+        finally:
+            for module in training:
+                module.training = True
+        if not isinstance(found, Tensor) or found.ndim not in (2, 3, 4):
+            raise ValueError(f"layer {self.layer!r} gives no vectors, tokens or maps; take another.")
+        places = {2: (), 3: (1,), 4: (2, 3)}[found.ndim]  # tokens have their channels last
+        return normalize((found.mean(places) if places else found).float(), dim=1)
 
     def _tapped(self, x: Tensor) -> Tensor:
         network: Any = self.backbone
@@ -268,8 +272,12 @@ class SpatialSearch:
     def add_vectors(self, ids: Int64[np.ndarray, " N"], vectors: Float[np.ndarray, "N P D"]) -> None:
         """Reference images as the vectors of their patches."""
         taken = np.intersect1d(ids, self.ids)
-        if len(taken) or len(np.unique(ids)) != len(vectors):
+        if len(taken):
             raise ValueError(f"every image needs an id of its own; the ids {taken[:3].tolist()} are taken.")
+        if not len(ids) == len(np.unique(ids)) == len(vectors):
+            raise ValueError(
+                f"every image needs an id of its own; {len(np.unique(ids))} of {len(ids)} ids differ, for {len(vectors)} images."
+            )
         self.ids = np.concatenate([self.ids, np.asarray(ids, np.int64)])
         self._vectors = vectors if self._vectors is None else np.concatenate([self._vectors, vectors])
 
