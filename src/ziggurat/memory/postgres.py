@@ -15,6 +15,7 @@ from psycopg import Connection, errors, sql
 from psycopg.types.json import set_json_dumps
 
 from ziggurat.memory.address import STORES, Address
+from ziggurat.memory.jsonb import decimals, framed
 from ziggurat.memory.sql import to_sql
 from ziggurat.memory.stores import (
     Id,
@@ -60,7 +61,7 @@ class PostgresStore(Store):
         self.dimension: int | None = None
         self._lock = threading.RLock()
         self._connection: Connection | None = None
-        self._known, self._known_version, self._order = _frame([]), -1, np.zeros(0, np.int64)
+        self._known, self._known_version, self._order = framed([]), -1, np.zeros(0, np.int64)
         self._kinds: dict[str, set[str]] = {}
         self._kinds_version = -1
         whole = self._run(READ, self._whole)
@@ -228,7 +229,7 @@ class PostgresStore(Store):
         def read(connection: Connection) -> np.ndarray:
             self.seen = self._now(connection)
             if self.seen != self._known_version:
-                self._known = self._changed(connection) if self.seen else _frame([])
+                self._known = self._changed(connection) if self.seen else framed([])
                 self._known_version = self.seen
                 self._order = self._known["key"].to_numpy(np.int64).argsort()
             return self._known["key"].to_numpy(np.int64).copy()
@@ -245,13 +246,13 @@ class PostgresStore(Store):
         there = np.array([row[0] for row in self._rows(connection, "SELECT key FROM {}")], np.int64)
         mine = self._known[np.isin(self._known["key"].to_numpy(np.int64), there)]
         query = "SELECT key, id, metadata::text FROM {} WHERE since > %s"
-        new = _frame(self._rows(connection, query, self._known_version))
+        new = framed(self._rows(connection, query, self._known_version))
         if len(mine) + len(new) != len(there):  # the store was made anew in between
-            return _frame(self._rows(connection, query, -1))
+            return framed(self._rows(connection, query, -1))
         return pd.concat([mine, new], ignore_index=True) if len(mine) else new
 
     def _write(self, rows: Rows, replace: bool) -> None:
-        metadata = [_decimals(text) for text in rows.metadata]
+        metadata = [decimals(text) for text in rows.metadata]
 
         def write(connection: Connection) -> None:
             if not self._there(connection):
@@ -299,7 +300,7 @@ class PostgresStore(Store):
             return self._rows(connection, query, self._next(connection), were, new_keys(len(were)), texts)
 
         wanted, told = replacing(keys, metadata)
-        were, texts = wanted.tolist(), [_decimals(text) for text in told]
+        were, texts = wanted.tolist(), [decimals(text) for text in told]
         return np.isin(wanted, [row[0] for row in self._run(WRITE, update)])
 
     def remove(self, ids: Sequence[Id]) -> int:
@@ -371,7 +372,7 @@ class PostgresStore(Store):
         return np.array([row[0] for row in self._selected("key", where)], np.int64)
 
     def look(self, where: str | None = None, ids: Sequence[Id] | None = None) -> pd.DataFrame:
-        return _frame(self._selected("key, id, metadata", where, ids))
+        return framed(self._selected("key, id, metadata", where, ids))
 
     def scan(self, where: str | None = None) -> pd.DataFrame:
         frame = self.look(where)
@@ -391,31 +392,6 @@ class PostgresStore(Store):
         return kinds
 
 
-def _frame(rows: list[tuple]) -> pd.DataFrame:
-    keys, ids, metadata = zip(*rows, strict=True) if rows else ((), (), ())
-    return pd.DataFrame(
-        {
-            "key": np.array(keys, np.int64),
-            "id": pd.Series(ids, dtype=object),
-            "metadata": pd.Series(metadata, dtype=object),
-        }
-    )
-
-
 def _line(error: psycopg.Error) -> str:
     """What the database says, on one line."""
     return " ".join((error.diag.message_primary or str(error)).split())[:200] or type(error).__name__
-
-
-def _decimals(text: str) -> str:
-    """The same JSON with floats of 1e16 and more written out, since jsonb hands 1e+16 back as a whole number."""
-    return _written(json.loads(text)) if "e+" in text else text
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(name)}: {_written(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_written, value)) + "]"
-    large = isinstance(value, float) and value.is_integer()
-    return f"{int(value)}.0" if large else json.dumps(value)
