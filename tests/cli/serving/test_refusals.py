@@ -280,6 +280,15 @@ def test_a_full_disk_and_a_defect(client, memory, digit, monkeypatch):
     assert not list(client.app.state.service.album.folder.glob("*"))
 
 
+def test_a_database_that_cannot_be_reached(client, memory, monkeypatch):
+    def lost(*arguments):
+        raise ConnectionError("the store postgresql://h/d cannot be reached (timeout).")
+
+    monkeypatch.setattr(memory, "search", lost)
+    response = client.post("/api/search", data={"id": "digits/0"})
+    assert said(response, 503) == "the store postgresql://h/d cannot be reached (timeout)."
+
+
 def test_another_checkpoint_than_the_store_was_made_with(serve, tmp_path):
     from tests.typecheck import value_error
     from ziggurat.memory.memory import Memory

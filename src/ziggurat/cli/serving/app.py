@@ -205,7 +205,7 @@ def create_app(
         app.add_api_route(path, file, include_in_schema=False)
     app.add_middleware(Guard, token=token, free=OPEN, hosts=hosts, limits=limits)
     app.add_exception_handler(Refusal, refused)
-    app.add_exception_handler(OSError, disk)
+    app.add_exception_handler(OSError, trouble)
     app.add_exception_handler(Exception, failed)
     app.add_exception_handler(HTTPException, unknown)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -224,8 +224,10 @@ async def refused(request: Request, error: Exception) -> JSONResponse:
     return answer(error.status, str(error))
 
 
-async def disk(request: Request, error: Exception) -> JSONResponse:
-    """A full disk; any other trouble with files is a mistake of the server."""
+async def trouble(request: Request, error: Exception) -> JSONResponse:
+    """A full disk, or a database that cannot be reached; any other trouble with files is a mistake of the server."""
+    if isinstance(error, ConnectionError):
+        return answer(503, str(error))
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return answer(507, "the disk of the server is full; nothing was half-written.")
     raise error
