@@ -78,6 +78,11 @@ notes = Notes(
     origin="10, 0 and 3 points and 3 of 4 tasks are the specification's; the paper's numbers are of its own benchmarks.",
     easy="A frozen network, one normalisation and a linear SVM.",
     hard="Hand-crafted descriptors need kernels and a choice of scales to be at their best; they got both.",
+    why=(
+        "scale",
+        "2,000 labelled images of 32 pixels are enough for a small network of their own: on cells and Fashion-MNIST it is level with the "
+        "frozen features or ahead of them. With 200 labels these lead on all four tasks, by 1 to 37 points (support).",
+    ),
 )
 
 
@@ -356,3 +361,16 @@ def measure(run: Run) -> Finding:
         ),
         measurements=rows,
     )
+
+
+def support(run: Run) -> dict[str, float]:
+    """Seed 100, 200 labels in the place of 2,000: how far off the shelf is ahead of a network from scratch, in points."""
+    take, found = extractor(pretrained_efficientnet_lite0()), {}
+    for task in run.progress(TASKS, "tasks"):
+        pool, valid, test = images_of(run, task)
+        draw = stratified(pool.labels, 200 / len(pool), 100)[1]
+        train, features = pool.subset(draw), vectors(take, pool)[draw.numpy()]
+        machine = OffTheShelfClassifier(STRENGTHS, random_state=100).fit(features, train.labels.numpy())
+        own = right(task, machine.predict(vectors(take, test)), test.labels.numpy())
+        found[task] = 100 * (own - from_scratch(task, train, valid, test, 100))
+    return found
