@@ -37,7 +37,7 @@ from ziggurat.memory.stores import (
 from ziggurat.memory.where import mask, parse
 
 Result = TypeVar("Result")
-TABLE, TRIES, WRITES = "memory", 8, 64
+TABLE, LOCK, TRIES, WRITES = "memory", "writing.lock", 8, 64
 PATIENCE = 2.0  # seconds; who waits longer for other writers says so
 MANY = 10_000  # rows that a condition names; every file holds it
 EVERYTHING = (1 << 31) - 1  # a query without a limit returns ten rows
@@ -66,7 +66,7 @@ class LanceStore(Store):
         self._order = np.zeros(0, np.int64)
         self._fields: Fields | None = None
         self.seen = -1
-        self._lock = FileLock(self.path / "writing.lock")
+        self._lock = FileLock(self.path / LOCK)
 
     def _mistake(self, error: Exception) -> Exception:
         """One sentence instead of the database's own errors."""

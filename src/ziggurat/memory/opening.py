@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import closing
 from pathlib import Path
 
-from ziggurat.memory.lance import LanceStore
+from filelock import FileLock
+
+from ziggurat.memory.lance import LOCK, LanceStore
 from ziggurat.memory.stores import Store
+
+MADE = 1  # the version of a store whose table was made and holds nothing yet
 
 
 def on_server(where: str | Path) -> bool:
@@ -42,3 +48,20 @@ def shown(where: str | Path) -> str:
     from ziggurat.memory.address import Address
 
     return Address.of(str(where)).shown
+
+
+def discard_unfilled(store: Path) -> None:
+    """Removes the folder of a store in which nothing was ever stored.
+
+    Another process may have found it meanwhile and filled it, or be about to: who holds the lock of its writers is.
+    """
+    if not store.exists():
+        return
+    try:
+        with FileLock(store / LOCK, timeout=0):
+            with closing(LanceStore(store)) as opened:
+                unfilled = opened.version <= MADE and not len(opened)
+            if unfilled:
+                shutil.rmtree(store, ignore_errors=True)
+    except (OSError, ValueError):  # it is held by another, or is not to be read: what is not known to be empty stays
+        pass

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,16 +18,13 @@ from ziggurat.data.loading import load
 from ziggurat.data.pictures import PICTURES, open_image, resize
 from ziggurat.data.progress import counted
 from ziggurat.memory.memory import Hits, Memory
-from ziggurat.memory.opening import on_server, open_store
+from ziggurat.memory.opening import discard_unfilled, on_server, open_store
 from ziggurat.workflows.artifact import Artifact
-from ziggurat.workflows.editing import RESERVED
+from ziggurat.workflows.editing import RESERVED, meant
 from ziggurat.workflows.methods import make_embedding, parse_method
 from ziggurat.workflows.training import loader_for, prepare
 
 BATCH = 256
-MADE = 1  # the version of a store whose table was made and holds nothing yet
-WHOLE = re.compile(r"-?[0-9]{1,4000}")
-"""What can be a whole number as an id; Python reads no longer one."""
 
 
 def represent(artifact: Artifact, images: Tensor) -> np.ndarray:
@@ -79,23 +73,6 @@ def fill(store: str | Path, ids: list[str], vectors: np.ndarray, metadata: list[
             discard_unfilled(Path(store))
         raise
     return len(ids)
-
-
-def discard_unfilled(store: Path) -> None:
-    """Removes the folder of a store in which nothing was ever stored.
-
-    Another process may have found it meanwhile and filled it, or be about to: who holds the lock of its writers is.
-    """
-    if not store.exists():
-        return
-    try:
-        with FileLock(store / "writing.lock", timeout=0):
-            with closing(open_store(store)) as opened:
-                unfilled = opened.version <= MADE and not len(opened)
-            if unfilled:
-                shutil.rmtree(store, ignore_errors=True)
-    except (OSError, ValueError):  # it is held by another, or is not to be read: what is not known to be empty stays
-        pass
 
 
 def fill_with_nodes(store: str | Path, graph: Any, vectors: np.ndarray) -> int:
@@ -172,10 +149,8 @@ def search(
 
 def find(memory: Memory, query: str, k: int = 10, where: str | None = None, artifact: Artifact | None = None) -> Hits:
     """The same in a memory that is open."""
-    found: list[dict[str, Any] | None] = memory.get([query])
-    if found[0] is None and WHOLE.fullmatch(query):
-        found = memory.get([int(query)])
-    if found[0] is not None:
+    found = [row for row in memory.get(meant(query)) if row is not None]
+    if found:
         return memory.search(found[0]["vector"], k, where)
     path = Path(query)
     if path.suffix.lower() in PICTURES and path.is_file():

@@ -1,4 +1,4 @@
-"""GPM: batches of places with similar proxies beat random batches, with the same loss and online miner, and cost next to nothing.
+"""GPM: whether batches of places with similar proxies beat random batches, with the same loss and online miner, at next to no cost.
 
 Measured on places cut out of photographs: windows of 64 pixels that overlap by 40 % at most, ten from each of the 120 training
 photographs of BSD (those of twelve are kept to choose by), four from each of its 100 test photographs. Eight views of each: another

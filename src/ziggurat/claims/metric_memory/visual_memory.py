@@ -95,9 +95,9 @@ def right(made: VisualMemory, x: np.ndarray, y: np.ndarray, k: int = 100, vote: 
     return np.array(made.predict(x, k, vote).labels) == y  # type: ignore[arg-type]
 
 
-def head(x: np.ndarray, y: np.ndarray, strength: float = STRENGTH, steps: int = 200) -> LogisticRegression:
+def head(x: np.ndarray, y: np.ndarray) -> LogisticRegression:
     """A linear head whose classes count alike, however few items they have."""
-    return LogisticRegression(C=strength, max_iter=steps, tol=1e-3, class_weight="balanced").fit(x, y)
+    return LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3, class_weight="balanced").fit(x, y)
 
 
 def went_on(start: LogisticRegression, x: np.ndarray, y: np.ndarray, strength: float, steps: int) -> LogisticRegression:
@@ -155,11 +155,8 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     eight = head(x[old_rows], y[old_rows])
     kept = np.concatenate([old_rows[y[old_rows] == c][:KEPT] for c in range(10) if c not in NEW])
     some = np.concatenate([kept, new_rows])
-    replay = best_on_validation(
-        (mean_accuracy(one.predict(d["held_x"]), d["held_y"]), one)
-        for strength, steps in product(STRENGTHS, STEPS)
-        for one in [went_on(eight, x[some], y[some], strength, steps)]
-    )[1]
+    tried = [went_on(eight, x[some], y[some], strength, steps) for strength, steps in product(STRENGTHS, STEPS)]
+    replay = best_on_validation((mean_accuracy(one.predict(d["held_x"]), d["held_y"]), one) for one in tried)[1]
     arms = {"replay": replay, "tuned_on_new": head(x[new_rows], y[new_rows]), "retrained": head(x, y)}
     values["head_eight"] = float((eight.predict(test[~test_new]) == truth[~test_new]).mean())
     for arm, made in arms.items():
