@@ -2,7 +2,7 @@
 
 Measured on Omniglot's two small background sets at 28 × 28. An identity is a character; the four rotations of a character are four
 identities. Training on four fifths of the characters of the first set, choosing on the rest, verifying on 20,000 pairs of characters of the
-alphabets of the second set that are not in the first. Five convolutional layers of 16 … 128 channels and a linear layer to 128; 150 batches
+alphabets of the second set that are not in the first. Four convolutional layers of 16 … 128 channels and a linear layer to 128; 150 batches
 of 32 identities with 4 images. Arms that differ in the negatives alone: semi-hard, random, hardest; and a classifier of the training
 identities, on as many images, whose 128-dimensional layer in front of the classes is taken. Each takes its rate from three by VAL at
 FAR = 1 % on the characters held out. Every embedding is brought to length one.

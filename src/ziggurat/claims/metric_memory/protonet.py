@@ -9,6 +9,9 @@ Euclidean distance trained on 5-way tasks. All are trained with the shot they ar
 A first measurement concluded nothing, because the floors, 0.50 for both rivals, were a guess: on seed 100 they reach 0.44 and 0.37, where
 chance is 0.05. The floors are 0.35 and 0.25 now. That measurement also gave the 5-way arm the queries of the others, a sixth of their
 images; it has as many as they now.
+
+Of the 27 points between squared Euclidean distance and plain cosine (0.78 and 0.51) a learned temperature closes 22 (0.73): most of that
+gap was temperature.
 """
 
 from __future__ import annotations
