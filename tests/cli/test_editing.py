@@ -71,6 +71,20 @@ def test_examples_that_are_named_are_edited_as_they_are_by_then(store, meanwhile
     assert "a" not in {row["id"] for row in examples(store)[0]}
 
 
+def test_forgetting_takes_what_others_changed_if_it_is_still_meant(store, meanwhile):
+    """The filter selects b as it is by then; c is a horse, and stays."""
+    assert forget(store, where="label = 'cat' or label = 'dog'") == [
+        {"label": "dog", "year": 2004, "odd": False},
+        {"label": "cat", "year": 1},
+    ]
+    assert [row["id"] for row in examples(store)[0]] == [7, "c"]
+
+
+def test_forgetting_by_name_takes_what_is_there_by_then(store, meanwhile):
+    assert forget(store, ["a", "c"]) == [{"label": "horse", "year": 2}]
+    assert [row["id"] for row in examples(store)[0]] == [7, "7", "b"]
+
+
 def test_few_vectors_are_read(store, monkeypatch):
     read, vectors = [], LanceStore.vectors
 

@@ -17,6 +17,13 @@ def test_a_bar_on_a_terminal_unless_it_should_be_quiet(capsys, monkeypatch):
     assert list(progress.counted([1, 2], "counting")) == [1, 2] and "counting" in capsys.readouterr().err
     measure()
     assert "measuring" in capsys.readouterr().err
+    with progress.measured(2, "outer") as advance:
+        advance(1)
+        measure()
+    shown = capsys.readouterr().err
+    assert "outer" in shown and "measuring" not in shown
+    measure()
+    assert "measuring" in capsys.readouterr().err
     hush(False)
     assert list(progress.counted([1, 2], "counting")) == [1, 2] and "counting" in capsys.readouterr().err
     hush(True)

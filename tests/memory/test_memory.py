@@ -1,4 +1,6 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -139,6 +141,52 @@ def test_searching_while_adding(place):
     for t in threads:
         t.join()
     assert not failures and len(memory) == 30
+
+
+@contextmanager
+def a_change_that_waits(memory, change):
+    """While another process writes, and does not come to its end."""
+    if isinstance(memory.store, LanceStore):
+        other = LanceStore(memory.store.path)._turn()
+    else:
+        other = held_row(memory.store)
+    with ThreadPoolExecutor(1) as threads:
+        with other:
+            waiting = threads.submit(change)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.3)
+            yield waiting
+        waiting.result(20)
+
+
+@contextmanager
+def held_row(store):
+    """Holds the row that writers of the store wait for."""
+    import psycopg
+
+    with psycopg.connect(**store._address.info) as connection:
+        connection.execute("SELECT 1 FROM ziggurat_stores WHERE name = %s FOR UPDATE", [store._address.table])
+        yield
+
+
+@pytest.mark.parametrize("change", ["add", "upsert", "remove", "replace", "discard"])
+def test_searches_go_on_while_a_change_waits_for_another_process(place, change):
+    memory = Memory.open(place, 8)
+    memory.add([1, 2, 3], vectors(3), [{"n": 1}] * 3)
+    keys = memory.store.look(ids=[1])["key"].to_numpy()
+    acts = {
+        "add": lambda: memory.add([4], vectors(1)),
+        "upsert": lambda: memory.upsert([1], -vectors(1)),
+        "remove": lambda: memory.remove([1]),
+        "replace": lambda: memory.store.replace(keys, [{"n": 2}]),
+        "discard": lambda: memory.store.discard(keys),
+    }
+    before = memory.store.version
+    with a_change_that_waits(memory, acts[change]):
+        assert len(memory.search(vectors(2), 3, "n = 1").ids[0]) == 3
+        assert len(memory) == 3 and memory.get([1])[0]["metadata"] == {"n": 1} and memory.store.version == before
+    left = {"add": 3, "upsert": 2, "remove": 2, "replace": 2, "discard": 2}
+    assert memory.store.version == before + 1 and len(memory.search(vectors(1), 9, "n = 1").ids[0]) == left[change]
 
 
 def test_another_process_changes_the_store_in_the_middle_of_a_search(place):

@@ -176,6 +176,19 @@ def test_only_rows_that_are_there_as_they_were_read_are_replaced(place):
     assert memory.search(vectors(1, 4), 1, "n = 100").metadata[0][0] == {"n": 100, "new": "'"}
 
 
+def test_only_rows_that_are_there_as_they_were_read_are_discarded(place):
+    store, other = open_store(place), open_store(place)
+    assert store.discard(np.array([5])).tolist() == [False] and store.version == 0
+    store.add(["a", 2, "c"], vectors(3, 4))
+    read = store.look().set_index("id")["key"]
+    other.remove([2])
+    other.upsert(["c"], -vectors(1, 4))
+    before = other.version
+    assert store.discard(read[["c", "a", 2]].to_numpy()).tolist() == [False, True, False]
+    assert other.version == before + 1 and known(other)["id"].tolist() == known(store)["id"].tolist() == ["c"]
+    assert not store.discard(read.to_numpy()).any() and store.version == before + 1
+
+
 def test_many_small_writes_are_written_together(tmp_path):
     store, other = LanceStore(tmp_path / "s", 4), LanceStore(tmp_path / "s", 4)
     for i in range(70):

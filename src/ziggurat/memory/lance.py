@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from ziggurat.memory.stores import (
     new_keys,
     places,
     places_of,
+    read_so_far,
     replacing,
     spread,
     taken,
@@ -54,7 +56,7 @@ class LanceStore(Store):
     """
 
     def __init__(self, path: str | Path, dimension: int | None = None) -> None:
-        self.path, self.name = Path(path), str(path)
+        self.path, self.name, self.lock = Path(path), str(path), threading.RLock()
         self._table: Any = None
         self.dimension: int | None = None
         self._open()
@@ -66,7 +68,7 @@ class LanceStore(Store):
         self._order = np.zeros(0, np.int64)
         self._fields: Fields | None = None
         self.seen = -1
-        self._lock = FileLock(self.path / LOCK)
+        self._writers = FileLock(self.path / LOCK)
 
     def _mistake(self, error: Exception) -> Exception:
         """One sentence instead of the database's own errors."""
@@ -85,22 +87,22 @@ class LanceStore(Store):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             try:
-                self._lock.acquire(timeout=PATIENCE, poll_interval=0.01)
+                self._writers.acquire(timeout=PATIENCE, poll_interval=0.01)
             except Timeout:
-                says = f"waiting for another writer of {self.path}: the process that holds {self._lock.lock_file}."
+                says = f"waiting for another writer of {self.path}: the process that holds {self._writers.lock_file}."
                 warnings.warn(says, UserWarning, stacklevel=2)
-                self._lock.acquire(poll_interval=0.01)
+                self._writers.acquire(poll_interval=0.01)
         except (OSError, NotImplementedError) as error:
             raise self._mistake(error) from None
         try:
             yield
         finally:
-            self._lock.release()
+            self._writers.release()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Writers take turns, in all processes: of two that insert the same new id at once, LanceDB lets both succeed."""
-        with self._locked():
+        with self._locked(), self.lock:  # in this order: who waits for other processes holds up no reader of this one
             if self.version % WRITES == 0:
                 self._tidy()
             yield
@@ -119,7 +121,7 @@ class LanceStore(Store):
         self.refresh()
         if self._table is None:
             return
-        with self._locked():
+        with self._locked(), self.lock:
             self.refresh()
             table = self._table
             self._retry(lambda: table.optimize(cleanup_older_than=older))
@@ -186,18 +188,21 @@ class LanceStore(Store):
         return read()
 
     def refresh(self) -> None:
-        self._open()
-        if self._table is not None:
-            self._table.checkout_latest()
+        with self.lock:
+            self._open()
+            if self._table is not None:
+                self._table.checkout_latest()
 
     @property
     def version(self) -> int:
-        self.refresh()
-        return 0 if self._table is None else int(self._table.version)
+        with self.lock:
+            self.refresh()
+            return 0 if self._table is None else int(self._table.version)
 
     def __len__(self) -> int:
-        self.refresh()
-        return 0 if self._table is None else self._table.count_rows()
+        with self.lock:
+            self.refresh()
+            return 0 if self._table is None else self._table.count_rows()
 
     def _catch_up(self) -> np.ndarray:
         """Brings what is kept of the rows to the latest version; returns their keys."""
@@ -246,11 +251,13 @@ class LanceStore(Store):
         return pc.index_in(wanted, value_set=self._rows["id"]).fill_null(-1).to_numpy(zero_copy_only=False)
 
     def keys(self) -> np.ndarray:
-        return self._catch_up().copy()
+        with self.lock:
+            return self._catch_up().copy()
 
     def rows(self, keys: np.ndarray) -> pd.DataFrame:
-        at = places_of(self._rows["key"].to_numpy(), np.asarray(keys, np.int64), self.name, self._order)
-        return frame(self._rows.take(at))
+        with self.lock:
+            at = places_of(self._rows["key"].to_numpy(), np.asarray(keys, np.int64), self.name, self._order)
+            return frame(self._rows.take(at))
 
     def _known(self) -> Fields:
         """The fields of the rows of the latest version."""
@@ -260,29 +267,34 @@ class LanceStore(Store):
         return self._fields
 
     def kinds(self) -> dict[str, set[str]]:
-        fields = self._known()
-        return {name: fields.kinds(name) for name in fields.names()}
+        with self.lock:
+            fields = self._known()
+            return {name: fields.kinds(name) for name in fields.names()}
 
     def select(self, where: str) -> np.ndarray:
-        wanted, fields = parse(where), self._known()
-        return self._rows["key"].to_numpy()[mask(wanted, fields)]
+        wanted = parse(where)
+        with self.lock:
+            fields = self._known()
+            return self._rows["key"].to_numpy()[mask(wanted, fields)]
 
     def look(self, where: str | None = None, ids: Sequence[Id] | None = None) -> pd.DataFrame:
-        keys = self._catch_up() if where is None else self.select(where)
-        if ids is not None:
-            at = self._places(ids)
-            named = self._rows["key"].to_numpy()[np.unique(at[at >= 0])]
-            keys = named if where is None else np.intersect1d(named, keys)
-        rows = self.rows(keys)
+        with self.lock:
+            keys = self._catch_up() if where is None else self.select(where)
+            if ids is not None:
+                at = self._places(ids)
+                named = self._rows["key"].to_numpy()[np.unique(at[at >= 0])]
+                keys = named if where is None else np.intersect1d(named, keys)
+            rows = self.rows(keys)
         rows.insert(0, "key", keys)
         return rows
 
     def scan(self, where: str | None = None) -> pd.DataFrame:
-        rows = self.look(where)
+        with self.lock:
+            rows = self.look(where)
+            names = None if where is None else [name for name in self._known().names() if name != "id"]
         fields = spread(rows["metadata"])
-        if where is not None:
-            assert self._fields is not None
-            fields = fields.reindex(columns=[name for name in self._fields.names() if name != "id"]).astype(object)
+        if names is not None:
+            fields = fields.reindex(columns=names).astype(object)
             fields = fields.where(fields.notna(), None)
         return pd.concat([rows[["key", "id"]], fields.drop(columns=["key", "id"], errors="ignore")], axis=1)
 
@@ -340,16 +352,31 @@ class LanceStore(Store):
         if not len(ids) or self.version == 0:
             return 0
         with self._turn():
-            keys, places = self._catch_up(), self._places(ids)
-            gone, table = np.unique(keys[places[places >= 0]]), self._table
-            if len(gone) > MANY:
-                self._tidy()
-            if len(gone) and table is not None:
-                self._retry(lambda: table.delete(f"key IN ({', '.join(map(str, gone.tolist()))})"))
+            keys, at = self._catch_up(), self._places(ids)
+            gone = np.unique(keys[at[at >= 0]])
+            self._delete(gone)
             return len(gone)
 
+    def discard(self, keys: Sequence[int] | np.ndarray) -> np.ndarray:
+        keys = np.asarray(keys, np.int64)
+        if not len(keys) or self.version == 0:
+            return np.zeros(len(keys), dtype=bool)
+        with self._turn():
+            there = places(self._catch_up(), keys, self._order) >= 0
+            self._delete(np.unique(keys[there]))
+            return there
+
+    def _delete(self, keys: np.ndarray) -> None:
+        """Removes rows that are there."""
+        if len(keys) > MANY:
+            self._tidy()
+        table = self._table
+        if len(keys) and table is not None:
+            self._retry(lambda: table.delete(f"key IN ({', '.join(map(str, keys.tolist()))})"))
+
     def get(self, ids: Sequence[Id]) -> list[dict[str, Any] | None]:
-        return self._again(lambda: self._get(ids))
+        with self.lock:
+            return self._again(lambda: self._get(ids))
 
     def _get(self, ids: Sequence[Id]) -> list[dict[str, Any] | None]:
         keys, places = self._catch_up(), self._places(ids)
@@ -370,12 +397,14 @@ class LanceStore(Store):
             once, again = np.unique(keys, return_inverse=True)
             return self.vectors(once)[again]
         out, missing = np.empty((len(keys), self.dimension or 0), np.float32), len(keys)
-        with self._reading():
+        with self.lock, self._reading(), read_so_far(len(keys)) as advance:
             for batch in self._query(["key", "vector"], keys).to_batches():  # a batch at a time: there may be gigabytes
                 at = places(keys, batch["key"].to_numpy(), order)
                 rows = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(len(at), -1)
                 out[at[at >= 0]] = rows[at >= 0]
-                missing -= int((at >= 0).sum())
+                found = int((at >= 0).sum())
+                missing -= found
+                advance(found)
         if missing:
             raise gone(self.name)
         return out

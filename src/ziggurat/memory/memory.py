@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ class Memory:
         store: the truth.
         index: a cache of it; it is caught up whenever the store has changed, by this process or another.
 
-    All methods may be called from several threads.
+    All methods may be called from several threads. While a change waits for other processes, searches go on.
     """
 
     def __init__(self, store: Store, index: ExactIndex) -> None:
@@ -67,7 +66,6 @@ class Memory:
         self._version = -1
         self._windows: dict[str, Windows] = {}
         self._filters: dict[str, np.ndarray] = {}
-        self._lock = threading.RLock()
 
     @classmethod
     def open(
@@ -100,7 +98,7 @@ class Memory:
             raise ValueError(
                 f"the index of {self.store.name} lives in memory only; it is built when the memory is opened."
             )
-        with self._lock:
+        with self.store.lock:
             self._catch_up()
             path = self._saved(self.store)
             self.index.save(path, self._version)
@@ -147,23 +145,19 @@ class Memory:
 
     def add(self, ids: Sequence[Id], vectors: np.ndarray, metadata: Any = None) -> None:
         """Adds rows; acknowledged when it returns; an id that is there is a `ValueError`."""
-        with self._lock:
-            self.store.add(ids, vectors, metadata)
+        self.store.add(ids, vectors, metadata)
 
     def upsert(self, ids: Sequence[Id], vectors: np.ndarray, metadata: Any = None) -> None:
         """Adds or replaces rows."""
-        with self._lock:
-            self.store.upsert(ids, vectors, metadata)
+        self.store.upsert(ids, vectors, metadata)
 
     def remove(self, ids: Sequence[Id]) -> int:
         """Removes rows and returns how many there were."""
-        with self._lock:
-            return self.store.remove(ids)
+        return self.store.remove(ids)
 
     def get(self, ids: Sequence[Id]) -> list[dict[str, Any] | None]:
         """{"id", "vector", "metadata"} of each id, or None."""
-        with self._lock:
-            return self.store.get(ids)
+        return self.store.get(ids)
 
     def prepare(self, field: str) -> None:
         """Builds graphs over the ranges of a field of numbers, by which filters such as `year >= 2020 and year < 2024` are searched then.
@@ -172,7 +166,7 @@ class Memory:
         """
         if self.index.metric == "ip":
             raise ValueError("graphs over ranges need the metric cosine or l2, not ip.")
-        with self._lock:
+        with self.store.lock:
             self._catch_up()
             rows = self.store.scan(f"{field} is not null")
             if {kind(type(value)) for value in rows[field]} != {"numbers"}:
@@ -198,7 +192,7 @@ class Memory:
         if k < 1:
             raise ValueError(f"k must be 1 or more, got {k}.")
         queries = np.atleast_2d(np.asarray(queries, dtype=np.float32))
-        with self._lock:
+        with self.store.lock:
             if where is None:
                 self._catch_up()
             allowed = None if where is None else self._selected(where)

@@ -26,6 +26,7 @@ from ziggurat.memory.stores import (
     gone,
     new_keys,
     places_of,
+    read_so_far,
     replacing,
     spread,
     taken,
@@ -41,10 +42,10 @@ KINDS = {"string": "text", "number": "numbers", "boolean": "true or false", "arr
 class PostgresStore(Store):
     """A store in a table of a PostgreSQL database, with `LanceStore`'s contract.
 
-    A call is one transaction, and so is what it reads. Writers of one store take turns: each holds the row of the store's version from
-    its first change until it commits, so a version is seen with its changes or not at all. A connection that was lost is opened again
-    by the next call. A call that it interrupts is a `ConnectionError`: it was not acknowledged, and is stored whole or not at all;
-    `upsert` and `remove` may be repeated.
+    It has two connections, one that reads and one that writes. A call is one transaction, and so is what it reads. Writers of one store
+    take turns: each holds the row of the store's version from its first change until it commits, so a version is seen with its changes or
+    not at all. A connection that was lost is opened again by the next call. A call that it interrupts is a `ConnectionError`: it was not
+    acknowledged, and is stored whole or not at all; `upsert` and `remove` may be repeated.
 
     jsonb keeps text without the character NUL and numbers that are finite; other metadata and ids are a `ValueError`. `scan` gives rows in
     no order. A server that was told `synchronous_commit=off` may lose in a crash what it acknowledged.
@@ -59,8 +60,9 @@ class PostgresStore(Store):
         self._address = Address.of(url)
         self.name, self.seen = self._address.shown, -1
         self.dimension: int | None = None
-        self._lock = threading.RLock()
-        self._connection: Connection | None = None
+        self.lock = threading.RLock()
+        self._locks = {READ: self.lock, WRITE: threading.RLock()}
+        self._connections: dict[str, Connection] = {}
         self._known, self._known_version, self._order = framed([]), -1, np.zeros(0, np.int64)
         self._kinds: dict[str, set[str]] = {}
         self._kinds_version = -1
@@ -72,18 +74,18 @@ class PostgresStore(Store):
             raise ValueError(f"the store {self.name} holds vectors of {self.dimension} numbers, not {dimension}.")
 
     def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+        for purpose, lock in self._locks.items():
+            with lock:
+                if (connection := self._connections.pop(purpose, None)) is not None:
+                    connection.close()
 
-    def _connect(self) -> Connection:
-        if self._connection is None or self._connection.closed:
+    def _connect(self, purpose: str) -> Connection:
+        """The connection that reads, or the one that writes."""
+        connection = self._connections.get(purpose)
+        if connection is None or connection.closed:
             try:
                 connection = psycopg.connect(**self._address.info, autocommit=True, prepare_threshold=None)
                 row = connection.execute("SELECT current_schema(), getdatabaseencoding()").fetchone()
-                if self.dimension is not None:
-                    register_vector(connection)
             except psycopg.Error as error:
                 raise ConnectionError(f"the store {self.name} cannot be reached ({_line(error)}).") from None
             if row is None or row[0] is None or row[1] != "UTF8":
@@ -91,16 +93,16 @@ class PostgresStore(Store):
                 raise ValueError(f"the database of {self.name} needs the encoding UTF8 and a schema to work in.")
             set_json_dumps(str, connection)  # what is sent is JSON already
             self._table, self._stores = sql.Identifier(row[0], self._address.table), sql.Identifier(row[0], STORES)
-            self._connection = connection
-        return self._connection
+            self._connections[purpose] = connection
+        return connection
 
     def _run(self, begin: str, action: Callable[[Connection], Result]) -> Result:
         """An action in one transaction. It is tried again where nothing of it can have been stored: it only reads, the connection had
         died before it began, or the server chose it as the victim of a conflict."""
-        with self._lock:
+        with self._locks[begin]:
             for attempt in range(TRIES):
                 begun, dimension = False, self.dimension
-                connection = self._connect()
+                connection = self._connect(begin)
                 try:
                     connection.execute(begin)
                     begun = True
@@ -157,7 +159,7 @@ class PostgresStore(Store):
             [found[0]],
         ).fetchone()
         if row is not None:
-            if self.dimension is None:
+            if not knows_vectors(connection):
                 register_vector(connection)
             self.dimension = int(row[0])
         elif found[0] is not None:
@@ -183,7 +185,7 @@ class PostgresStore(Store):
 
     def _there(self, connection: Connection) -> bool:
         """Whether anything was ever made here, by this or another process."""
-        if self.dimension is None:
+        if self.dimension is None or not knows_vectors(connection):
             self._whole(connection)
         return self.dimension is not None
 
@@ -237,7 +239,7 @@ class PostgresStore(Store):
         return self._run(READ, read)
 
     def rows(self, keys: np.ndarray) -> pd.DataFrame:
-        with self._lock:
+        with self.lock:
             at = places_of(self._known["key"].to_numpy(np.int64), np.asarray(keys, np.int64), self.name, self._order)
             rows = self._known[["id", "metadata"]].take(at).reset_index(drop=True)
         return rows.assign(metadata=pd.Series([json.loads(text) for text in rows["metadata"]], dtype=object))
@@ -316,6 +318,19 @@ class PostgresStore(Store):
         texts = [encode_id(value) for value in ids]
         return self._run(WRITE, delete)
 
+    def discard(self, keys: Sequence[int] | np.ndarray) -> np.ndarray:
+        def delete(connection: Connection) -> list[tuple]:
+            if not len(wanted) or not self._there(connection):
+                return []
+            self._wait(connection)
+            gone = self._rows(connection, "DELETE FROM {} WHERE key = ANY(%s::bigint[]) RETURNING key", wanted.tolist())
+            if gone:
+                self._next(connection)
+            return gone
+
+        wanted = np.asarray(keys, np.int64)
+        return np.isin(wanted, [row[0] for row in self._run(WRITE, delete)])
+
     def get(self, ids: Sequence[Id]) -> list[dict[str, Any] | None]:
         def read(connection: Connection) -> list[tuple]:
             query = "SELECT id, vector, metadata FROM {} WHERE id = ANY(%s::text[]::jsonb[])"
@@ -330,13 +345,17 @@ class PostgresStore(Store):
 
     def vectors(self, keys: np.ndarray) -> np.ndarray:
         def read(connection: Connection) -> np.ndarray:
-            out = np.zeros((len(keys), self.dimension or 0), np.float32)
-            for start in range(0, len(keys), BLOCK):
-                block = [int(key) for key in keys[start : start + BLOCK]]
-                there = dict(self._rows(connection, "SELECT key, vector FROM {} WHERE key = ANY(%s)", block))
-                if len(there) < len(set(block)):
-                    raise gone(self.name)
-                out[start : start + BLOCK] = [there[key].to_numpy() for key in block]
+            if not len(keys) or not self._there(connection):
+                return np.zeros((0, self.dimension or 0), np.float32)
+            out = np.empty((len(keys), self.dimension or 0), np.float32)
+            with read_so_far(len(keys)) as advance:
+                for start in range(0, len(keys), BLOCK):
+                    block = [int(key) for key in keys[start : start + BLOCK]]
+                    there = dict(self._rows(connection, "SELECT key, vector FROM {} WHERE key = ANY(%s)", block))
+                    if len(there) < len(set(block)):
+                        raise gone(self.name)
+                    out[start : start + BLOCK] = [there[key].to_numpy() for key in block]
+                    advance(len(block))
             return out
 
         return self._run(READ, read)
@@ -390,6 +409,11 @@ class PostgresStore(Store):
                 found.add(KINDS[kind])
         kinds["id"] = {KINDS[row[0]] for row in self._rows(connection, "SELECT DISTINCT jsonb_typeof(id) FROM {}")}
         return kinds
+
+
+def knows_vectors(connection: Connection) -> bool:
+    """Whether vectors come as such, and not as text."""
+    return connection.adapters.types.get("vector") is not None
 
 
 def _line(error: psycopg.Error) -> str:

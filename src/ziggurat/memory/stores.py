@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ziggurat.data.progress import measured
+
 Id = str | int
+LONG = 20_000  # vectors that take a while to be read
 
 
 class Store(ABC):
@@ -20,11 +25,14 @@ class Store(ABC):
 
     `name` is what a message calls it, `dimension` that of its vectors (None while it is not made), and `seen` the version that `keys`,
     `select`, `look` or `scan` last showed. Every row has a key of 62 random bits that is never used again: a replaced row has a new one.
+    Several threads may use a store: who reads more than once and wants the same version holds `lock`. Who writes may have to wait for
+    other processes, and must not hold it: the reading threads would wait as well.
     """
 
     name: str
     dimension: int | None
     seen: int
+    lock: threading.RLock
 
     @abstractmethod
     def add(self, ids: Sequence[Id], vectors: np.ndarray, metadata: Any = None) -> None:
@@ -44,6 +52,10 @@ class Store(ABC):
 
         A row that was removed or replaced in between stays as it is.
         """
+
+    @abstractmethod
+    def discard(self, keys: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Removes rows, in one step, and returns which of them were still there as they were read, under these keys (n)."""
 
     @abstractmethod
     def get(self, ids: Sequence[Id]) -> list[dict[str, Any] | None]:
@@ -205,6 +217,11 @@ def places_of(there: np.ndarray, wanted: np.ndarray, name: str, order: np.ndarra
     if (at < 0).any():
         raise gone(name)
     return at
+
+
+def read_so_far(count: int) -> AbstractContextManager[Callable[[int], object]]:
+    """Says how many of so many vectors were read, where that takes a while."""
+    return measured(count, "reading vectors") if count > LONG else nullcontext(lambda more: None)
 
 
 def gone(name: str) -> LookupError:

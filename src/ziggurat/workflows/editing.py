@@ -61,11 +61,18 @@ def meant(text: str) -> list[Id]:
 
 
 def forget(place: str | Path, ids: Sequence[str] = (), where: str | None = None) -> list[dict[str, Any]]:
-    """Removes the examples with these ids, or those that a filter selects, and returns the metadata that they had."""
+    """Removes the examples with these ids, or those that a filter selects, and returns the metadata that they had.
+
+    One that another process has changed meanwhile is removed as well, unless the filter selects it no longer.
+    """
     with closing(open_store(place)) as store:
-        rows = chosen(store, ids, where)
-        store.remove(rows["id"].tolist())
-        return rows["metadata"].tolist()
+        rows, gone = chosen(store, ids, where), []
+        while len(rows):
+            there = store.discard(rows["key"].to_numpy())
+            gone += rows["metadata"][there].tolist()
+            late = rows["id"][~there].tolist()
+            rows = store.look(where, late) if late else rows[:0]
+        return gone
 
 
 def edit(place: str | Path, changes: Mapping[str, str], ids: Sequence[str] = (), where: str | None = None) -> int:

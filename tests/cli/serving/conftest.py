@@ -62,6 +62,7 @@ def serve(memory, artifact, album):
     yield start
     for app in made:
         app.state.workers.threads.shutdown(cancel_futures=True)
+        app.state.changes.threads.shutdown(cancel_futures=True)
 
 
 @pytest.fixture

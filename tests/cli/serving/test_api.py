@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.cli.serving.conftest import COUNT, encoded
 from tests.memory.conftest import server  # noqa: F401 (a PostgreSQL for one test)
 from tests.untrained import untrained
 from ziggurat.cli.serving.service import count_votes
+from ziggurat.memory.lance import LanceStore
 
 PATHS = {
     "/health",
@@ -134,6 +136,25 @@ def test_votes_on_another_field_and_without_labels(client, memory):
     shares, weights = count_votes([None, 1, "1", True, 1], np.zeros((1, 5)), "plurality")
     assert [(s.label, s.share, s.neighbours) for s in shares] == [(1, 0.5, 2), ("1", 0.25, 1), (True, 0.25, 1)]
     assert weights == [0, 0.25, 0.25, 0.25, 0.25]
+
+
+def test_searches_go_on_while_changes_wait_for_another_process(client, digit, memory):
+    """More of them than there are threads that search."""
+    with client, ThreadPoolExecutor(5) as threads:
+        with LanceStore(memory.store.path)._turn():
+            adding = [
+                threads.submit(
+                    client.post, "/api/examples", data={"id": f"x{i}"}, files={"image": ("x.png", digit(300))}
+                )
+                for i in range(4)
+            ]
+            removing = threads.submit(client.delete, "/api/examples/digits/7")
+            time.sleep(0.5)
+            assert len(client.post("/api/search", data={"id": "digits/0", "k": "3"}).json()["neighbours"]) == 3
+            assert client.get("/api/stats").json()["count"] == COUNT
+            assert not any(one.done() for one in (*adding, removing))
+        assert [one.result(30).status_code for one in (*adding, removing)] == [201] * 4 + [200]
+    assert client.get("/api/stats").json()["count"] == COUNT + 3
 
 
 def test_add_find_see_and_forget(client, noise, tmp_path):

@@ -236,7 +236,7 @@ def test_answers_that_take_too_long_and_too_many_at_once():
     go = threading.Event()
 
     async def use():
-        work = Workers(Limits(workers=1, waiting=2, seconds=0.05))
+        work = Workers(1, Limits(waiting=2, seconds=0.05))
         both = await asyncio.gather(work(go.wait), work(go.wait), return_exceptions=True)
         assert [error.status for error in both] == [503, 503] and "takes too long" in str(both[0])
         with pytest.raises(Refusal, match="busy"):

@@ -122,11 +122,28 @@ def test_nothing_is_found_that_the_filter_does_not_select(indexes, name):
             there = ids[ids >= 0]
             assert all(inside[row[one]] for one in there.tolist()) and len(set(there.tolist())) == len(there)
             assert (np.isinf(away) == (ids < 0)).all() and (np.diff(away[ids >= 0]) >= 0).all()
+            assert len(there) == min(k, inside.sum())
             if inside.sum() <= k:
                 few += 1
-                assert len(there) == inside.sum()
                 np.testing.assert_allclose(away, brute(given, query, where, k)[1], rtol=1e-4)
     assert few > 3
+
+
+@pytest.mark.fact("filtered_ann_benchmark", 4)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_filter_that_selects_a_distant_cluster_is_answered_in_full(name):
+    """No walk from the middle of the data comes upon a selected row."""
+    ids, vectors, table = points()
+    far = np.arange(N) < 40
+    vectors[far] += 100
+    table.loc[far, ["kind", "size"]] = "fox", 1000.0
+    table["tags"] = [frozenset((99,)) if apart else tags for apart, tags in zip(far, table["tags"], strict=True)]
+    index = METHODS[name]()
+    index.add(ids, vectors, table)
+    for where in (Equals("kind", "fox"), Contains("tags", 99), Between("size", 1000.0, 1000.0)):
+        if index.answers(where):
+            hits = index.search(queries(5), K, where, beam=10)
+            assert np.isin(hits.ids, ids[far]).all() and (hits.computed >= K).all()
 
 
 @pytest.mark.parametrize("name", METHODS)

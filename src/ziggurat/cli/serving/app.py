@@ -46,11 +46,16 @@ PNG: dict[int | str, Any] = {200: {"content": {"image/png": {}}}}
 
 
 class Workers:
-    """Threads for what computes, so that the loop of the server stays free. As many as the limits say, and as many as they say wait."""
+    """Threads for what computes, so that the loop of the server stays free.
 
-    def __init__(self, limits: Limits) -> None:
+    Arguments:
+        count: of threads.
+        limits: how many requests may wait for them, and how long for an answer.
+    """
+
+    def __init__(self, count: int, limits: Limits) -> None:
         self.limits, self.waiting = limits, 0
-        self.threads = ThreadPoolExecutor(limits.workers, "ziggurat-serve")
+        self.threads = ThreadPoolExecutor(count, "ziggurat-serve")
 
     async def __call__(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """What the function returns or raises; a refusal where there is no room, or no answer in time."""
@@ -89,7 +94,13 @@ def tools(request: Request) -> tuple[Service, Workers]:
     return request.app.state.service, request.app.state.workers
 
 
+def changing(request: Request) -> tuple[Service, Workers]:
+    """The same for what changes the memory, which may have to wait for other processes: searches have threads of their own."""
+    return request.app.state.service, request.app.state.changes
+
+
 Tools = Annotated[tuple[Service, Workers], Depends(tools)]
+Changing = Annotated[tuple[Service, Workers], Depends(changing)]
 
 
 @router.get("/stats")
@@ -119,7 +130,7 @@ async def search(
 
 @router.post("/examples", status_code=201, responses={409: {"model": schemas.Mistake}})
 async def add(
-    tools: Tools,
+    tools: Changing,
     image: Annotated[UploadFile, File(description="A picture.")],
     id: Annotated[str, Form(description="Its id, which no other example may have.")],
     number: Number = False,
@@ -131,7 +142,7 @@ async def add(
 
 
 @router.delete("/examples/{id:path}", responses={404: {"model": schemas.Mistake}})
-async def forget(tools: Tools, id: Name, number: NumberQuery = False) -> schemas.Forgotten:
+async def forget(tools: Changing, id: Name, number: NumberQuery = False) -> schemas.Forgotten:
     """Removes an example and its picture; afterwards it is as if it had never been there."""
     service, work = tools
     return await work(service.forget, as_id(id, number))
@@ -197,7 +208,7 @@ def create_app(
         description="A memory of embedded examples: search, vote, add, forget, and see why two pictures are alike.",
     )  # fmt: skip
     app.state.service = Service(memory, artifact, album or Album(), limits)
-    app.state.workers = Workers(limits)
+    app.state.workers, app.state.changes = Workers(limits.workers, limits), Workers(1, limits)
     needed = [] if token is None else [Depends(HTTPBearer(auto_error=False))]  # for the description; the guard asks
     app.include_router(router, dependencies=needed)
     app.add_api_route("/health", health)

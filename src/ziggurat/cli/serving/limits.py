@@ -18,8 +18,8 @@ class Limits:
         fields, text_length: of the metadata of an example, and characters of a text or id in it.
         examples: that the memory may hold.
         values: of a field that `/api/stats` names.
-        workers: requests that are worked on at a time.
-        waiting: requests that are worked on or wait for it.
+        workers: requests that are worked on at a time, besides one that changes the memory.
+        waiting: requests that are worked on or wait for it; those that change the memory are counted apart.
         seconds: until an answer must be there.
     """
 

@@ -1,5 +1,5 @@
 """What the API does, without HTTP: search with votes, add, forget, and show why two pictures are alike. Every method may be called
-from several threads."""
+from several threads; `add` and `forget` wait for each other and for other processes, and let all else go on meanwhile."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ class Service:
         self.memory, self.album, self.limits = memory, album, limits
         self.artifact = artifact if artifact is not None and artifact.shape.kind == "image" else None
         self._network = threading.Lock()  # one picture at a time
-        self._lock = threading.RLock()  # of the memory and its store, which is read beside `Memory` too
+        self._changing = threading.Lock()  # one change at a time
+        self._lock = (
+            memory.store.lock
+        )  # the store is read beside `Memory` too; not to be held while something is written
         self._overview = Overview(memory.store, limits.values)
         self.pool, self.no_maps = None, "this server was started without a checkpoint of pictures (--with)."
         if self.artifact is None:
@@ -195,7 +198,7 @@ class Service:
         self._fits(fields)
         picture = read_upload(image, self.limits.pixels)
         vector = self.embed(picture)
-        with self._lock:
+        with self._changing:
             if len(self.memory) >= self.limits.examples:
                 raise Refusal(409, f"the memory is full with {self.limits.examples:,} examples; forget some first.")
             self._free(name)
@@ -210,7 +213,8 @@ class Service:
             except BaseException:
                 self.album.forget(fields)
                 raise
-            self._overview.follow()
+            with self._lock:
+                self._overview.follow()
         return schemas.Example(**self._shown(name, fields))
 
     def _fits(self, metadata: dict[str, Any]) -> None:
@@ -224,14 +228,17 @@ class Service:
 
     def forget(self, name: Id) -> schemas.Forgotten:
         """Removes an example and its picture; afterwards it is as if it had never been there."""
-        with self._lock:
-            metadata = self._row(name)["metadata"]
-            followed = self._overview.version == self.memory.store.version  # so that this is what it has counted
+        with self._changing:
+            with self._lock:
+                metadata = self._row(name)["metadata"]
+                followed = self._overview.version == self.memory.store.version  # so that this is what it has counted
             self.memory.remove([name])
             self.album.forget(metadata)
-            if followed:
-                self._overview.follow((name, metadata))
-            return schemas.Forgotten(id=showable(str(name)), number=not isinstance(name, str), count=len(self.memory))
+            with self._lock:
+                if followed:
+                    self._overview.follow((name, metadata))
+                count = len(self.memory)
+        return schemas.Forgotten(id=showable(str(name)), number=not isinstance(name, str), count=count)
 
     def picture(self, name: Id) -> bytes:
         """The picture of an example, as PNG."""

@@ -126,8 +126,9 @@ class Asked:
 class FilteredIndex(ABC):
     """Vectors with ids and attributes, searched by squared Euclidean distance among the rows that a filter selects.
 
-    Where a filter selects no more than k rows, they are scanned, so that every method brings them all. A subclass says in `_make` what
-    it builds, in `_find` how it searches for the others, and in `answers` which filters it can.
+    Where a filter selects no more than k rows, or a search comes upon fewer than k of them, as it may where they lie together far from
+    where it sets out, those rows are scanned: every method brings as many as there are. A subclass says in `_make` what it builds, in
+    `_find` how it searches, and in `answers` which filters it can.
     """
 
     def __init__(self) -> None:
@@ -213,6 +214,11 @@ class FilteredIndex(ABC):
             if len(chosen):
                 for whole, part in zip(found, find(queries[chosen], k, asked.of(chosen), beam), strict=True):
                     whole[chosen] = part
+        short = np.flatnonzero((found.rows >= 0).sum(1) < np.minimum(k, asked.counts))
+        if len(short):
+            scanned = self._scan(queries[short], k, asked.of(short), beam)
+            found.rows[short], found.distances[short] = scanned.rows, scanned.distances
+            found.computed[short] += scanned.computed
         return found
 
     def _scan(self, queries: Queries, k: int, asked: Asked, beam: int) -> Found:
@@ -225,7 +231,7 @@ class FilteredIndex(ABC):
 
     @abstractmethod
     def _find(self, queries: Queries, k: int, asked: Asked, beam: int) -> Found:
-        """Rows (m, k), distances and counts of queries that may find more than k rows."""
+        """Rows (m, k), distances and counts of queries that may find more than k rows; −1 and ∞ where the search ends with fewer."""
 
     @property
     def bytes(self) -> int:
