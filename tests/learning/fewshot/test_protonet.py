@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import NearestCentroid
+from torch.nn.functional import normalize
 
 from tests.typecheck import value_error
 from ziggurat.data import Episodes, feed
 from ziggurat.learning.fewshot.protonet import (
+    AttributePrototypes,
     Conv4,
     MatchingNetwork,
     PrototypeClassifier,
@@ -70,6 +72,30 @@ def test_equals_the_nearest_centroid_of_scikit_learn():
     ours = PrototypeClassifier().fit(x, y)
     assert np.array_equal(ours.predict(new), NearestCentroid().fit(x, y).predict(new))
     np.testing.assert_allclose(ours.predict_proba(new).sum(1), 1)
+
+
+def test_attributes_make_prototypes_of_length_one_that_learn_classes_without_examples():
+    """Images are a map of their class's attributes, of any length; classes that were never seen are told by theirs."""
+    g = torch.Generator().manual_seed(0)
+    attributes, world = torch.randn(60, 6, generator=g), torch.randn(6, 5, generator=g)
+    images = attributes @ world
+    head = AttributePrototypes(6, 5)
+    found = head(attributes)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(60))
+    torch.testing.assert_close(found, normalize(head.fc(attributes), dim=1))
+    seen, new = slice(0, 50), torch.arange(50, 60)
+    optimizer = torch.optim.Adam(head.parameters(), 0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        prototypical_loss(head(attributes[seen])[:, None], images[seen], torch.arange(50)).mean().backward()
+        optimizer.step()
+    logits = prototypical_logits(head(attributes[new])[:, None], images[new])
+    assert (logits.argmax(1) == torch.arange(10)).float().mean() >= 0.9
+
+
+def test_a_scale_that_is_not_positive_is_refused():
+    with value_error("scale must be positive, got 0."):
+        PrototypicalNetwork(Conv4(width=4), scale=0.0)
 
 
 def test_loss_and_distances_against_loops():

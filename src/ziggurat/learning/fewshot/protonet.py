@@ -3,7 +3,7 @@
     c_k = mean of f(support of class k),   p(y = k | x) = softmax_k(−‖f(x) − c_k‖²)
 
 The squared Euclidean distance is a Bregman divergence, for which the mean is the best single representative, and with which the
-classifier is linear in f(x). There is no temperature.
+classifier is linear in f(x). There is no temperature. Without examples, a class is a map of its attributes (`AttributePrototypes`).
 
 J. Snell, K. Swersky, R. Zemel, Prototypical Networks for Few-shot Learning, 2017, arXiv:1703.05175.
 """
@@ -75,6 +75,28 @@ def matching_logits(
     return attention.unflatten(1, (classes, shots)).logsumexp(2)
 
 
+class AttributePrototypes(nn.Module):
+    """Prototypes without examples: a linear map of the attributes v_k of each class, at length one; queries keep their length.
+
+        c_k = g(v_k) / ‖g(v_k)‖,   logits = prototypical_logits(c[:, None], f(x))
+
+    Arguments:
+        attributes: of a class.
+        dim: of the embedding.
+
+    Shapes: (N, attributes) -> (N, dim).
+    """
+
+    input = "table"
+
+    def __init__(self, attributes: int, dim: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(attributes, dim)
+
+    def forward(self, x: Float[Tensor, "N A"]) -> Float[Tensor, "N D"]:
+        return normalize(self.fc(x), dim=1)
+
+
 class Conv4(Staged):
     """Four blocks of 3×3 convolution, batch normalisation, ReLU and 2×2 max pooling; the last map, flattened, is the embedding.
 
@@ -143,6 +165,8 @@ class PrototypicalNetwork(Learner):
         lr: float | None = None,
     ) -> None:
         super().__init__(network, lr)
+        if scale is not None and not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale}.")
         if not isinstance(network, Conv4) and hasattr(network, "reset_classifier"):
             network.reset_classifier(0)
         self.tasks = Episodes(ways, shots, queries, episodes)
