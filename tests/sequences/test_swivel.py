@@ -174,6 +174,11 @@ def test_mistakes_are_named():
         Swivel(lr=0).fit(x)
     with value_error("side of 1 or more"):
         Swivel(shard=0).fit(x)
+    for wrong in (-1.0, np.nan, np.inf):
+        with value_error("finite and not negative"):
+            CooccurrenceShards(sparse.csr_matrix(np.where(np.arange(17) == 0, wrong, x)))
+    with value_error("column 5 has no count"):
+        CooccurrenceShards(sparse.csr_matrix(np.where(np.arange(17) == 5, 0, x)))
     with value_error("window must be"):
         cooccurrence([["a"]], ["a"], 0)
     with value_error("call fit"):

@@ -90,16 +90,16 @@ class CooccurrenceShards:
     that order put together would leave blocks of rare pairs with nothing to see.)
 
     Arguments:
-        matrix: counts (n, m), not negative; every row and column has one at least.
+        matrix: counts (n, m), finite and not negative, else a `ValueError`; every row and column has one at least.
         size: largest side of a block.
 
     `rows` and `columns` hold the numbers of the rows and columns of each shard; `shards.cells(a, b)` is the block where they meet.
     """
 
-    def __init__(self, matrix: sparse.csr_matrix, size: int = 512) -> None:
+    def __init__(self, matrix: Any, size: int = 512) -> None:
         if size < 1:
             raise ValueError(f"a shard has a side of 1 or more, got {size}.")
-        coo = sparse.coo_matrix(matrix)
+        coo = sparse.coo_matrix(checked_counts(matrix))
         sums = [np.bincount(place, coo.data, length) for place, length in zip((coo.row, coo.col), coo.shape)]
         self.rows, self.columns = (_deal(s, size) for s in sums)
         self.row_sums, self.column_sums = (torch.from_numpy(s).float() for s in sums)
@@ -174,7 +174,7 @@ class Swivel(BaseEstimator):
             raise ValueError(
                 f"dimensions and epochs must be 1 or more and lr positive, got {self.dimensions}, {self.epochs}, {self.lr}."
             )
-        shards = CooccurrenceShards(checked_counts(X), self.shard)
+        shards = CooccurrenceShards(X, self.shard)
         start = generator(self.random_state, "vectors")
         size = self.dimensions**-0.5
         rows, columns = (

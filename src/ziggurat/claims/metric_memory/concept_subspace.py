@@ -2,7 +2,7 @@
 they are pushed to be parallel.
 
 Three experiments, each against the same network with alignment weight 0, for 15 epochs of Adam at 3e-3. Every arm takes its KL weights from
-two by validation: the fair ones by accuracy − disparity, the hierarchical ones by accuracy. Other weights are those of the official runs.
+two by validation, by accuracy − disparity, where there is a KL term. Other weights are those of the official runs.
 Tint: Fashion-MNIST at 14 × 14 pixels (6,000 to train on, 2,000 for validation, 4,000 for the test) in one of two colours. Classes that
 are easily confused are in different halves, and while training 85 % of each half have its colour; on the validation and test images
 colours are drawn by lot. Concepts: the ten classes, and the colour. Disparity is the difference of how often the two colours are put
@@ -12,8 +12,14 @@ is a mean over Z, so that the official weights of 10 and 50 leave no class to be
 them is taken here. On seed 100 and at equal weights alignment took disparity from 0.340 to 0.267 and from 0.451 to 0.307.
 Adult: the 16,281 rows (half to train on, a quarter for validation and for the test), income and sex, Z = 2 and no decoder, as in the
 official run. Hierarchy: the same images in grey, in 2, 6 and 10 classes; edges by which the spanning tree differs from the taxonomy, and
-the mean number of edges between the predicted and the true class of errors. In a trial before the pilot the distances of w_pd and w_fd were
-taken within the planes there, too: no arm found a tree (29 to 31 of 31 edits), so they are the whole space's, as in the official run.
+the mean number of edges between the predicted and the true class of errors. The recipe is that of the official run on the five levels of
+CIFAR-100, which is the one that rewards alignment: every level learned among all its classes, weights 5 and 1, w_pd 0.1 on the finest
+level only, w_fd 0.1, distances within the planes, no KL term, prototypes that start within ±0.05.
+An earlier experiment could not tell. It learned each level among siblings only, with w_pd and w_fd of 1 in the whole space. Three of the
+six groups have one class, so that their finest prototypes were pulled by no label (19 edits on seed 100, 29 ± 3 by chance); and without
+alignment the planes already held each other, at the largest value that there is (0.422). Learned among all classes, that value stayed
+and the edits were 4 to 9. With the present recipe the planes are free to differ: on seeds 100 to 102 alignment 0.15 to 0.19 and 3 to 5
+edits at weight 0, 0.41 and 3 edits at weight −1; on seed 100 a weight of −10 left 3 (all with normal starts of the same deviation).
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from ziggurat.claims.choosing import best_on_validation
@@ -38,7 +44,6 @@ from ziggurat.data.seeds import generator
 from ziggurat.learning.hierarchy.concept_subspace import (
     ConceptSubspaceLearner,
     ConceptSubspaceNetwork,
-    HierarchicalConceptLearner,
     tree_edit_distance,
 )
 from ziggurat.learning.probes import linear_probe, probe_accuracy
@@ -49,7 +54,11 @@ from ziggurat.nn.fitting import fit
 TRAIN, VALID, TEST, EPOCHS, BATCH = 6_000, 2_000, 4_000, 15, 128
 RATE, FAIR, ADULT, PARALLEL = 3e-3, 100.0, 1000.0, -1.0
 Weight = float | tuple[float, float]
-KL: dict[str, tuple[Weight, Weight]] = {"tint": ((1.0, 1.0), (1.0, 10.0)), "adult": (0.05, 0.5), "tree": (0.0, 0.05)}
+KL: dict[str, dict[str, Weight]] = {
+    "tint": {"small": (1.0, 1.0), "large": (1.0, 10.0)},
+    "adult": {"small": 0.05, "large": 0.5},
+    "tree": {"none": 0.0},
+}
 MATCH, HALF = (
     0.85,
     torch.tensor([0, 0, 0, 1, 1, 0, 1, 0, 1, 1]),
@@ -58,6 +67,8 @@ COLOURS = torch.tensor([[1.0, 0.5, 0.5], [0.5, 0.5, 1.0]])
 LEVELS = tuple(
     (int(g > 3), g, c) for c, g in enumerate((0, 2, 1, 3, 1, 4, 0, 4, 5, 4))
 )  # light and warm tops, trousers, dress; shoes, bag
+NEAR = 0.05  # prototypes of the tree start between −NEAR and NEAR
+LARGEST = 1 / 5 + 1 / 9 + 1 / 9  # alignment of the planes of 2, 6 and 10 prototypes when each holds those above
 
 published: dict[int, str] = {}
 notes = Notes(
@@ -68,10 +79,13 @@ notes = Notes(
     hard="The official KL term covers the variances in all directions, not only off the plane; this one does as well.",
     why=(
         "recipe",
-        "The planes become orthogonal, and at equal KL weights that lowers the disparity of the tinted images by a sixth to a third "
-        "(support). But without alignment a small KL weight does nearly as much, and each arm chooses its own. On Adult the KL "
-        "weight alone decides. The spanning tree depends on distances, which parallel planes do not shorten: no alignment weight from "
-        "−1 to −100 helped it.",
+        "On Adult the alignment weight does to the planes what it should: the squared cosine of the two lines is 0.91 and 1.00 without "
+        "it, by KL weight, and below 1e-8 with it (support). But disparity does not fall: at equal KL weights it changes by +0.011 ± "
+        "0.033 and +0.012 ± 0.030 (support), and it is higher with alignment on all three measured seeds. The larger KL weight alone "
+        "lowers it by 0.045 ± 0.023 (support), and that weight is what the arm without alignment chooses on all seeds and the other on "
+        "one. On the tinted images alignment does lower the disparity, at equal KL weights to 0.63 to 0.94 of what it is without, on "
+        "average to 0.86 and 0.77, not to 0.6. The tree without alignment is 3 edits from the taxonomy (28 to 29 by chance); with it "
+        "the alignment goes from 0.18 and 0.19 to 0.41, and the tree to 1, 3 and 3 edits.",
     ),
 )
 
@@ -121,19 +135,23 @@ Learn = Callable[[float, Weight], ConceptSubspaceLearner]
 Judge = Callable[[ConceptSubspaceLearner, Rows], tuple[float, dict[str, float]]]
 
 
-def best(
-    make: Learn, weight: float, choices: Sequence[Weight], rows: Sequence[Rows], judge: Judge, seed: int
+def arm(
+    make: Learn, weight: float, choices: dict[str, Weight], rows: Sequence[Rows], judge: Judge, seed: int
 ) -> dict[str, float]:
-    """What the arm of an alignment weight shows on the test rows, at the KL weights that are best on validation."""
+    """What the arm of an alignment weight shows on the test rows: at each of the KL weights, and at those that are best on validation."""
     train, valid, test = rows
     found = []
-    for kl in choices:
+    for name, kl in choices.items():
         torch.manual_seed(seed)
         learner = make(weight, kl)
         fit(learner, feed(train, Labelled(), BATCH, seed), epochs=EPOCHS, seed=seed)
         with torch.no_grad():
-            found.append((judge(learner, valid)[0], judge(learner, test)[1]))
-    return best_on_validation(found)[1]
+            found.append((judge(learner, valid)[0], judge(learner, test)[1], name))
+    _, shown, chosen = best_on_validation(found)
+    if len(choices) == 1:
+        return shown
+    each = {f"{name}_{what}": value for _, values, name in found for what, value in values.items()}
+    return {**shown, **each, **{f"{name}_chosen": float(name == chosen) for name in choices}}
 
 
 def judge_tint(learner: ConceptSubspaceLearner, rows: Rows) -> tuple[float, dict[str, float]]:
@@ -157,13 +175,21 @@ def judge_adult(learner: ConceptSubspaceLearner, rows: Rows) -> tuple[float, dic
 
 def judge_tree(learner: ConceptSubspaceLearner, rows: Rows) -> tuple[float, dict[str, float]]:
     """Accuracy; and the edit distance of the tree, the mean way between the true class of an error and the predicted one, the alignment."""
-    said, levels = learner.predict(rows.x).argmax(1), torch.tensor(LEVELS)
-    wrong = said != rows.labels
+    network, labels = learner.network, rows.labels[:, -1]
+    said = network.concepts[-1](learner.represent(rows.x)).argmax(1)
+    wrong = said != labels
     groups = [[c for c, (_, g, _) in enumerate(LEVELS) if g == group] for group in range(6)]
-    cost = LabelTree.from_groups(groups).distance[said[wrong], rows.labels[wrong]].double().mean()
-    accuracy, edits = 1 - float(wrong.float().mean()), tree_edit_distance(learner.network.tree(), levels)
-    parallel = float(learner.network.alignment().triu(1).sum())
+    cost = LabelTree.from_groups(groups).distance[said[wrong], labels[wrong]].double().mean()
+    accuracy, edits = 1 - float(wrong.float().mean()), tree_edit_distance(network.tree(), torch.tensor(LEVELS))
+    parallel = float(network.alignment().triu(1).sum())
     return accuracy, {"accuracy": accuracy, "edits": float(edits), "cost": float(cost), "alignment": parallel}
+
+
+def edits_by_chance(seed: int, count: int = 20) -> float:
+    """Mean edits of the trees of networks that have learned nothing."""
+    torch.manual_seed(seed)
+    trees = [of_tree(0.0, 0.0).network.tree() for _ in range(count)]
+    return sum(tree_edit_distance(tree, torch.tensor(LEVELS)) for tree in trees) / count
 
 
 def adult(run: Run, seed: int) -> tuple[Rows, Rows, Rows]:
@@ -194,7 +220,9 @@ def of_adult(columns: int, weight: float, kl: Weight) -> ConceptSubspaceLearner:
 def of_tree(weight: float, kl: Weight) -> ConceptSubspaceLearner:
     """The network of the three levels."""
     network = ConceptSubspaceNetwork((1, 14, 14), (2, 6, 10), 32)
-    return HierarchicalConceptLearner(network, LEVELS, 10.0, 0.1, 1.0, 1.0, kl, weight, RATE)
+    for concept in network.concepts:
+        nn.init.uniform_(concept.prototypes, -NEAR, NEAR)  # type: ignore[arg-type]
+    return ConceptSubspaceLearner(network, (1.0, 1.0, 5.0), 0.1, (0.0, 0.0, 0.1), 0.1, kl, weight, RATE)
 
 
 def tints(images: Sequence[Images], seed: int) -> list[Rows]:
@@ -205,17 +233,17 @@ def tints(images: Sequence[Images], seed: int) -> list[Rows]:
 def one_seed(run: Run, seed: int) -> dict[str, float]:
     """All three experiments, with alignment and without."""
     images, people = parts(run, seed), adult(run, seed)
-    grey = [Rows(small(data), data.labels) for data in images]
-    values: dict[str, float] = {}
+    grey = [Rows(small(data), torch.tensor(LEVELS)[data.labels]) for data in images]
+    values = {"tree_chance_edits": edits_by_chance(seed)}
     experiments: Sequence[tuple[str, Learn, float, Sequence[Rows], Judge]] = (
         ("tint", of_tint, FAIR, tints(images, seed), judge_tint),
         ("adult", partial(of_adult, people[0].x.shape[1]), ADULT, people, judge_adult),
         ("tree", of_tree, PARALLEL, grey, judge_tree),
     )
     for name, make, weight, rows, judge in run.progress(experiments, "experiments"):
-        for arm, w in (("aligned", weight), ("free", 0.0)):
-            shown = best(make, w, KL[name], rows, judge, seed)
-            values |= {f"{name}_{arm}_{what}": value for what, value in shown.items()}
+        for which, w in (("aligned", weight), ("free", 0.0)):
+            shown = arm(make, w, KL[name], rows, judge, seed)
+            values |= {f"{name}_{which}_{what}": value for what, value in shown.items()}
     return values
 
 
@@ -244,16 +272,41 @@ def measure(run: Run) -> Finding:
             floor("tint: accuracy without alignment", rows["tint_free_accuracy"], 0.7),
             floor("tint: disparity without alignment", rows["tint_free_disparity"], 0.05),
             floor("tree: accuracy without alignment", rows["tree_free_accuracy"], 0.7),
+            floor(
+                "tree: edits by chance − those without alignment",
+                rows["tree_chance_edits"] - rows["tree_free_edits"],
+                10.0,
+            ),
+            floor("tree: largest alignment − that without alignment", LARGEST - rows["tree_free_alignment"], 0.05),
         ),
         measurements=rows,
     )
 
 
 def support(run: Run) -> dict[str, float]:
-    """Disparity of the tinted images with and without alignment at each pair of KL weights, seed 100."""
-    rows = tints(parts(run, 100), 100)
+    """Adult, seeds 100 to 102: alignment and disparity of each arm at each KL weight; and what the alignment and the KL weight change
+    about the disparity, with the deviation of these paired differences."""
+    found: dict[str, list[float]] = {}
+
+    def judged(learner: ConceptSubspaceLearner, rows: Rows) -> tuple[float, dict[str, float]]:
+        score, shown = judge_adult(learner, rows)
+        return score, {**shown, "alignment": float(learner.network.alignment().triu(1).sum())}
+
+    for seed in run.progress((100, 101, 102), "seeds"):
+        people = adult(run, seed)
+        for which, weight in (("orthogonal", ADULT), ("free", 0.0)):
+            shown = arm(partial(of_adult, people[0].x.shape[1]), weight, KL["adult"], people, judged, seed)
+            for kl in KL["adult"]:
+                for what in ("alignment", "disparity", "accuracy"):
+                    found.setdefault(f"{what}_{which}_{kl}", []).append(shown[f"{kl}_{what}"])
+    each = {name: torch.tensor(values, dtype=torch.float64) for name, values in found.items()}
+    changes = {
+        "by_alignment_at_small_kl": each["disparity_orthogonal_small"] - each["disparity_free_small"],
+        "by_alignment_at_large_kl": each["disparity_orthogonal_large"] - each["disparity_free_large"],
+        "by_kl_without_alignment": each["disparity_free_large"] - each["disparity_free_small"],
+    }
     return {
-        f"{arm}_at_{kl}": best(of_tint, weight, [kl], rows, judge_tint, 100)["disparity"]
-        for kl in run.progress(KL["tint"], "KL weights")
-        for arm, weight in (("orthogonal", FAIR), ("free", 0.0))
+        **{f"adult_{name}": float(values.mean()) for name, values in each.items()},
+        **{f"disparity_{name}": float(values.mean()) for name, values in changes.items()},
+        **{f"deviation_{name}": float(values.std()) for name, values in changes.items()},
     }

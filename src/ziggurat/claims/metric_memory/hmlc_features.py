@@ -1,20 +1,24 @@
 """Feature identification: levels that look at their own coordinates give better representations at all levels than one shared loss.
 
 Measured on Fashion-MNIST (2, 6 and 10 classes; six of ten classes are clothes; 3,000 training images) and on Tiny-ImageNet's 60 classes
-in 12 groups at 32 pixels (64 training images a class, and 21 in three of the groups). Arms: HMLC without masks, the supervised contrastive
-loss on leaves, HMLC with random masks that share the 64 coordinates out evenly, G-HMLC with masks fitted after the third and the sixth
-epoch, A-HMLC with learned ones; 8 epochs of 128 images in two views, AdamW, a residual network of widths 16, 32, 64. Each takes its rate
-from {1e-3, 4e-3} by the linear probe on validation images, averaged over the levels; so is chosen which of G and A is the paper's. The
-probes of the table look at all coordinates. Specificity: the probe of a level on m ⊙ z, less that on (1 − m) ⊙ z.
+in 12 groups at 32 pixels (64 training images a class, and 21 in three of the groups). Arms: HMLC without masks, once as published and once
+with levels that weigh their classes alike, the supervised contrastive loss on leaves, and, all with such levels, HMLC with random masks
+that share the 64 coordinates out evenly, G-HMLC with masks fitted after the third and the sixth epoch, A-HMLC with learned ones; 8 epochs
+of 128 images in two views, AdamW, a residual network of widths 16, 32, 64. Each takes its rate from {1e-3, 4e-3} by the linear probe on
+validation images, averaged over the levels; so is chosen which HMLC is the baseline, and which of G and A is the paper's. The probes of the
+table look at all coordinates. Specificity: the probe of a level on m ⊙ z, less that on (1 − m) ⊙ z.
 
-Changed from the specification: crops and flips are the views, because stronger ones take longer than the network.
+Changed from the specification: crops and flips are the views, because stronger ones take longer than the network. Changed after a first
+measurement: only the published HMLC was there, so that masks and balance were added at once.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -27,7 +31,15 @@ from ziggurat.data.loading import channel_stats, stratified
 from ziggurat.data.taxonomies import FASHION_MNIST, numbered
 from ziggurat.data.transforms import standard_augment
 from ziggurat.learning.features import encode
-from ziggurat.learning.hierarchy.hmlc_features import AHMLC, GHMLC, HMLC, FixedMasks
+from ziggurat.learning.hierarchy.hmlc_features import (
+    AHMLC,
+    GHMLC,
+    HMLC,
+    FixedMasks,
+    HMLCLoss,
+    class_moments,
+    fisher_ratios,
+)
 from ziggurat.learning.probes import linear_probe, probe_accuracy
 from ziggurat.metrics.finding import Finding, at_least, floor
 from ziggurat.nn.fitting import fit
@@ -36,7 +48,7 @@ from ziggurat.vision.backbones.resnet import ResNet
 EPOCHS, BATCH, WIDTHS, RATES, REFIT = 8, 128, (16, 32, 64), (1e-3, 4e-3), 3
 TRAIN, VALID, TEST = 3_000, 1_000, 2_000  # of Fashion-MNIST
 CUT, CUT_TO = 3, 1 / 3  # how many groups of Tiny-ImageNet keep which share of their images
-ARMS = ("hmlc", "supcon", "random", "gaussian", "attention")
+ARMS = ("hmlc", "hmlc_balanced", "supcon", "random", "gaussian", "attention")
 
 published = {
     5: "about 2 points over earlier hierarchical contrastive losses in linear evaluation (CIFAR-100, ModelNet40; abstract)"
@@ -49,8 +61,10 @@ notes = Notes(
     hard="What the paper's mixture is fitted to could not be read: here it is the variance between classes over that within them.",
     why=(
         "implementation limits",
-        "Coordinates of a level tell it no better than the others do, after 8 epochs and after 32 (support), and where each knows of all "
-        "levels a mask only takes some away. How the paper finds the coordinates is known from its outline alone.",
+        "On Tiny-ImageNet 1.2 of the 1.8 points are lost by levels that weigh their classes alike, without a mask (22.7 against 23.9 %). "
+        "Masks add nothing to that: coordinates that tell the groups apart tell their classes apart too, so that the ratios that our "
+        "mixture is fitted to go together on both levels (0.96), neither mask gains half a point, and no specificity is further from 0 "
+        "than its spread (support).",
     ),
 )
 
@@ -103,7 +117,8 @@ def make(arm: str, rate: float, task: Task, seed: int) -> HMLC:
     if arm == "random":
         owner = torch.arange(width)[torch.randperm(width)] % many
         return FixedMasks(network, task.levels, torch.nn.functional.one_hot(owner, many).T.float(), view, lr=rate)
-    return HMLC(network, task.levels if arm == "hmlc" else task.levels[:, -1:], view, lr=rate)
+    used = task.levels[:, -1:] if arm == "supcon" else task.levels
+    return HMLC(network, used, view, HMLCLoss(balanced=arm == "hmlc_balanced"), rate)
 
 
 class Trained(NamedTuple):
@@ -146,7 +161,10 @@ def specificity(found: Trained, task: Task) -> list[float]:
 
 
 def one_seed(run: Run, seed: int) -> dict[str, float]:
-    """Mean accuracy over the levels of every arm on both data sets, and the specificities of the better of G and A."""
+    """Mean accuracy over the levels of every arm on both data sets, and the specificities of the better of G and A.
+
+    `no_masks` is the better of the two HMLC, `ours` that of G and A, both by validation.
+    """
     values = {}
     for name, prepare in (("fashion", fashion), ("tiny", tiny_imagenet)):
         task, best = prepare(run, seed), {}
@@ -154,8 +172,10 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
             best[arm] = best_on_validation([trained(arm, rate, task, seed) for rate in RATES])
             values[f"{name}_{arm}"] = sum(best[arm].test) / len(best[arm].test)
             values |= {f"{name}_{arm}_level{n}": value for n, value in enumerate(best[arm].test)}
+        plain = best_on_validation([best["hmlc"], best["hmlc_balanced"]])
         ours = best_on_validation([best["gaussian"], best["attention"]])
-        values[f"{name}_ours"] = sum(ours.test) / len(ours.test)
+        for what, chosen in (("no_masks", plain), ("ours", ours)):
+            values[f"{name}_{what}"] = sum(chosen.test) / len(chosen.test)
         values |= {f"{name}_specificity_level{n}": value for n, value in enumerate(specificity(ours, task))}
     return values
 
@@ -165,37 +185,37 @@ def measure(run: Run) -> Finding:
     rows = run.each_seed(one_seed)
     clauses = []
     for name in ("fashion", "tiny"):
-        for arm, what in (("hmlc", "no masks"), ("random", "random masks")):
+        for arm in ("no_masks", "random"):
             gain = 100 * (rows[f"{name}_ours"] - rows[f"{name}_{arm}"])
+            what = "no masks" if arm == "no_masks" else "random masks"
             clauses.append(at_least(f"{name}, mean over levels, identified features − {what}", gain, 0.5, "points"))
     clauses += [at_least(key.replace("_", " "), 100 * rows[key], 0, "points") for key in rows if "specificity" in key]
     return Finding(
         clauses=tuple(clauses),
         floors=(
-            floor("HMLC on Fashion-MNIST", rows["fashion_hmlc"], 0.75),
-            floor("HMLC on Tiny-ImageNet, where chance is 0.05", rows["tiny_hmlc"], 0.15),
+            floor("HMLC on Fashion-MNIST", rows["fashion_no_masks"], 0.75),
+            floor("HMLC on Tiny-ImageNet, where chance is 0.05", rows["tiny_no_masks"], 0.15),
         ),
         measurements=rows,
     )
 
 
 def support(run: Run) -> dict[str, float]:
-    """Tiny-ImageNet, seed 100: learned masks − no masks in the mean over the levels, and specificities, after 8 and 32 epochs."""
-    task, found = tiny_imagenet(run, 100), dict[str, float]()
-    stats, levels = channel_stats(task.train), range(task.levels.shape[1])
-    for epochs in run.progress((EPOCHS, 4 * EPOCHS), "epochs"):
-        means = {}
-        for arm in ("hmlc", "attention"):
-            learner = make(arm, RATES[0], task, 100)
-            fit(learner, feed(task.train, learner.feed, BATCH, 100, stats), epochs=epochs, seed=100)
-            vectors = [encode(learner, part, normalize=stats) for part in task[:3]]
-            train, test = (
-                [(z, task.levels[part.labels, level]) for level in levels]
-                for z, part in ((vectors[0], task.train), (vectors[2], task.test))
-            )
-            right = [probe_accuracy(linear_probe(), *pair) for pair in zip(train, test, strict=True)]
-            means[arm] = sum(right) / len(right)
-        found[f"gain_after_{epochs}_epochs"] = 100 * (means["attention"] - means["hmlc"])
-        for level, value in enumerate(specificity(Trained(0.0, right, learner, vectors), task)):
-            found[f"specificity_level{level}_after_{epochs}_epochs"] = 100 * value
-    return found
+    """Tiny-ImageNet at the lower rate, mean and spread over seeds 100 to 104, in points but for the first.
+
+    Without masks, on balanced levels: Spearman's ρ, over the coordinates, of what the two levels' Gaussian mixture is fitted to, the ratios
+    of variances between and within classes. G-HMLC and A-HMLC: mean over the levels, less that without masks; specificity of each level.
+    """
+    rows = []
+    for seed in run.progress(range(100, 105), "seeds"):
+        task = tiny_imagenet(run, seed)
+        arms = {arm: trained(arm, RATES[0], task, seed) for arm in ("hmlc_balanced", "gaussian", "attention")}
+        plain = arms.pop("hmlc_balanced")
+        ratios = fisher_ratios(class_moments(plain.vectors[0], task.train.labels, len(task.levels)), task.levels)
+        row = {"correlation_of_the_levels_ratios": spearmanr(*ratios.numpy()).statistic}
+        for arm, found in arms.items():
+            row[f"{arm}_gain"] = 100 * (np.mean(found.test) - np.mean(plain.test))
+            row |= {f"{arm}_specificity_level{n}": 100 * value for n, value in enumerate(specificity(found, task))}
+        rows.append(row)
+    each = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return {f"{name}{end}": of for name, x in each.items() for end, of in (("", x.mean()), ("_spread", x.std(ddof=1)))}

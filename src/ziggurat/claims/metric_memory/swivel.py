@@ -55,8 +55,8 @@ notes = Notes(
     hard="With few words nearly every pair of frequent ones is seen, so that the second loss has least to say where it says it loudest.",
     why=(
         "criterion",
-        "All gains are there, and the first is 0.0299 ± 0.0009 on eight seeds where 0.03, an estimate made before any run, is asked for: "
-        "more seeds would not settle it. It hardly depends on the length of training (support).",
+        "All gains are there, and the first is 0.0299 ± 0.0009 on eight seeds where the specification asks for 0.03. The length of "
+        "training moves it by much more than it is short of that (support).",
     ),
 )
 
@@ -199,10 +199,32 @@ def measure(run: Run) -> Finding:
 
 
 def support(run: Run) -> dict[str, float]:
-    """AUC of held-out pairs, Swivel − seen pairs only, after half of the epochs at a rate of 0.3, seed 100."""
-    kept, _, test = hold_out(corpus().counts, 100)
-    log_sums, found = np.log(np.asarray(kept.sum(1)).ravel()), dict[str, float]()
-    for arm in run.progress(("swivel", "observed"), "arms"):
-        made = Swivel(DIMENSIONS, SHARD, EPOCHS // 2, RATES[0], ARMS[arm], 100).fit(kept)
-        found[arm] = test.auc(made.row_embedding_ @ made.column_embedding_.T, log_sums)
-    return {"gain_after_half_the_epochs": found["swivel"] - found["observed"]}
+    """AUC of held-out pairs, Swivel − seen pairs only, after 6, 12 and 24 epochs at a rate of 0.3: mean and spread over seeds 100 to 102.
+
+    The rate is the same in all epochs, so that the longest training passes through what the shorter ones end with.
+    """
+    lengths, arms, found = (EPOCHS // 2, EPOCHS, 2 * EPOCHS), ("swivel", "observed"), []
+
+    class Watched(Swivel):
+        """Keeps a copy of its vectors after each of the lengths."""
+
+        visits = 0
+        seen: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
+
+        def _visit(self, shards, block, rows, columns, squares):
+            loss = super()._visit(shards, block, rows, columns, squares)
+            self.visits += 1
+            if self.visits in [epochs * len(shards) for epochs in lengths]:
+                self.seen = (*self.seen, (rows.clone(), columns.clone()))
+            return loss
+
+    for seed in run.progress((100, 101, 102), "seeds"):
+        kept, _, test = hold_out(corpus().counts, seed)
+        log_sums = np.log(np.asarray(kept.sum(1)).ravel())
+        models = [Watched(DIMENSIONS, SHARD, lengths[-1], RATES[0], ARMS[arm], seed).fit(kept) for arm in arms]
+        ends = [[test.auc((rows @ columns.T).numpy(), log_sums) for rows, columns in model.seen] for model in models]
+        found.append(np.subtract(*ends))
+    gains = dict(zip((f"gain_after_{epochs}_epochs" for epochs in lengths), np.transpose(found), strict=True))
+    halves, whole, twice = gains.values()
+    gains |= {"gain_after_6_less_that_after_12": halves - whole, "gain_after_24_less_that_after_12": twice - whole}
+    return {f"{name}{end}": of for name, x in gains.items() for end, of in (("", x.mean()), ("_spread", x.std(ddof=1)))}

@@ -41,7 +41,11 @@ def project(z: Float[Tensor, "B Z"], prototypes: Float[Tensor, "n Z"]) -> Float[
 
 
 def subspace_alignment(a: Float[Tensor, "Z m"], b: Float[Tensor, "Z n"]) -> Float[Tensor, ""]:
-    """Mean squared entry of Qᵀ R for two orthonormal bases: 0 for orthogonal subspaces, 1 / m for a subspace and itself."""
+    """Mean squared entry of Qᵀ R for two orthonormal bases: 0 for orthogonal subspaces, 1 / m for a subspace and itself.
+
+    The official code may also take the largest entry, meant for penalties, or the smallest, for rewards; these depend on the bases that
+    QR happens to return, the mean does not.
+    """
     return (a.T @ b).square().mean()
 
 
@@ -286,6 +290,8 @@ class ConceptSubspaceLearner(Learner):
 class HierarchicalConceptLearner(ConceptSubspaceLearner):
     """Concepts that are the levels of a taxonomy, the coarsest first. Each level is learned among the children of the true parent, and at
     the test p(fine) = p(coarse) · p(fine | coarse). The distances of w_pd and w_fd are those of the whole space.
+    (So it is in the official runs on digits and garments; that on the five levels of CIFAR-100 learns every level among all its classes,
+    as `ConceptSubspaceLearner` does.)
 
     Arguments:
         levels: of each finest class its class on every level.
@@ -332,7 +338,7 @@ class HierarchicalConceptLearner(ConceptSubspaceLearner):
         return self.levels[batch.target]
 
     def spread(self, concept: ConceptSubspace, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B n"]:
-        """Squared distances in the whole space, as in the official runs: within the planes nothing brings the levels together."""
+        """Squared distances in the whole space, so that samples and prototypes of all levels come together off the planes, too."""
         return squared_distances(z, concept.prototypes)
 
     def conditional(
