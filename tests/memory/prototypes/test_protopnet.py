@@ -195,6 +195,20 @@ def test_boxes_hold_the_peak():
     assert left[1] == 0 and bottom[1] == 16 and right[1] < 8 and top[1] > 8
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_an_explanation_is_that_of_evaluation_and_leaves_the_network_alone(mode):
+    made, x = network(), torch.rand(3, 16, 16)
+    want = explain(made, x, count=12)
+    made.train(mode)
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    assert explain(made, x, count=12) == want
+    assert made.training is mode and made.backbone.training is mode
+    assert all(torch.equal(value, made.state_dict()[name]) for name, value in before.items())
+    with value_error("no class 9"):
+        explain(made, x, target=9)
+    assert made.training is mode
+
+
 def test_ensembles_add():
     a, b, x = network(), network(per_class=2), torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(add_logits([a, b], x), a(x) + b(x))

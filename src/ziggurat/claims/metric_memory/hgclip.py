@@ -57,8 +57,13 @@ notes = Notes(
     hard="CLIP's texts begin where its images are; here the linear map has to find them from eight images a class.",
     why=(
         "recipe",
-        "Three layers without a residual make the texts of siblings alike, as the specification warns, and need more steps to tell them "
-        "apart: consistency rises and the finest level falls, most of which four times the steps make good (support).",
+        "Without a residual, three layers make the texts of siblings alike. On Tiny-ImageNet after 200 steps their cosine is 0.999 with "
+        "the graph and 0.950 with loops alone, and the graph costs 6.6 ± 1.7 points of mean accuracy; after 800 steps the cosines are 0.69 "
+        "and 0.51, and it costs 1.5 ± 1.3 points (support). Consistency is higher with the graph by 15 points, and by 8 after 800 steps. "
+        "With a residual little of either is left: −0.7 ± 0.2 and −0.5 ± 0.4 points of accuracy, −0.1 and −0.7 of consistency (support), "
+        "and −0.2 of each on the judged seeds. So the recipe explains most of the loss, but no recipe here shows a gain. Logistic "
+        "regression on the same features is better than every head, in the mean (66.6 % against 63.5 % of the best one) and on each level "
+        "of both sets.",
     ),
 )
 
@@ -173,11 +178,16 @@ def made(arm: str, t: Task, seed: int) -> HierarchyGraphHead:
     )
 
 
-def trained(arm: str, rate: float, t: Task, seed: int) -> Ended:
-    """A head, trained and looked at."""
+def fitted(arm: str, rate: float, t: Task, seed: int, steps: int = STEPS) -> HGCLIP:
+    """The head of an arm, trained."""
     learner = HGCLIP(Maps(), made(arm, t, seed), rate)
     learner.set_prototypes(t.train.x, t.train.labels)
-    fit(learner, feed(t.train, learner.feed, BATCH, seed), steps=STEPS, seed=seed)
+    fit(learner, feed(t.train, learner.feed, BATCH, seed), steps=steps, seed=seed)
+    return learner
+
+
+def ended(learner: HGCLIP, t: Task) -> Ended:
+    """What a head came to."""
     with torch.inference_mode():
         valid, test = (learner.head(*learner.encode(part.x)) for part in (t.valid, t.test))
     return judged(valid, test, t, learner.head)
@@ -200,7 +210,7 @@ def one_seed(run: Run, seed: int) -> dict[str, float]:
     values: dict[str, float] = {}
     for name in SETS:
         t = task(run, name, seed)
-        found = {arm: [trained(arm, rate, t, seed) for rate in RATES] for arm in run.progress(ARMS, name)}
+        found = {arm: [ended(fitted(arm, rate, t, seed), t) for rate in RATES] for arm in run.progress(ARMS, name)}
         found["probe"] = [probed(strength, t, seed) for strength in STRENGTHS]
         for arm, ends in found.items():
             best = best_on_validation(ends)
@@ -232,22 +242,31 @@ def measure(run: Run) -> Finding:
 
 
 def support(run: Run) -> dict[str, float]:
-    """How alike siblings' texts are behind the encoder, as a cosine, and what the graph gains at the finest level, after 200 and 800 steps;
-    Tiny-ImageNet, seed 100."""
-    t, found = task(run, "tiny_imagenet_60", 100), dict[str, float]()
-    group = t.levels[:, 0]
-    siblings = (group[:, None] == group) & ~torch.eye(len(group), dtype=torch.bool)
-    for steps in run.progress((STEPS, 4 * STEPS), "steps"):
-        finest = {}
-        for arm in ("full", "loops", "residual"):
-            learner = HGCLIP(Maps(), made(arm, t, 100), RATES[1])
-            learner.set_prototypes(t.train.x, t.train.labels)
-            fit(learner, feed(t.train, learner.feed, BATCH, 100), steps=steps, seed=100)
-            with torch.inference_mode():
-                texts = learner.head.class_texts()[-len(group) :]
-                finest[arm] = float(
-                    (learner.head(*learner.encode(t.test.x))[-1].argmax(1) == t.test.labels).float().mean()
+    """Tiny-ImageNet, seeds 100 to 102, one rate, 200 and 800 steps: mean accuracy of heads with the graph and with loops alone, without and
+    with a residual; what the graph gains, and its spread over the seeds; how alike siblings' texts are behind the encoder, as a cosine; the
+    accuracy of logistic regression."""
+    seeds, name, found = (100, 101, 102), "tiny_imagenet_60", dict[str, list[float]]()
+    for seed in run.progress(seeds, "seeds"):
+        t = task(run, name, seed)
+        group = t.levels[:, 0]
+        siblings = (group[:, None] == group) & ~torch.eye(len(group), dtype=torch.bool)
+        probe = best_on_validation([probed(strength, t, seed) for strength in STRENGTHS])
+        found.setdefault("accuracy_probe", []).append(100 * probe.mean)
+        for steps in run.progress((STEPS, 4 * STEPS), "steps"):
+            ends: dict[str, Ended] = {}
+            for arm in ("full", "loops", "residual", "residual_loops"):
+                learner = fitted(arm, RATES[1], t, seed, steps)
+                ends[arm] = ended(learner, t)
+                with torch.inference_mode():
+                    texts = learner.head.class_texts()[-len(group) :]
+                found.setdefault(f"accuracy_{arm}_{steps}_steps", []).append(100 * ends[arm].mean)
+                found.setdefault(f"siblings_alike_{arm}_{steps}_steps", []).append(
+                    float((texts @ texts.T)[siblings].mean())
                 )
-            found[f"siblings_alike_{arm}_{steps}_steps"] = float((texts @ texts.T)[siblings].mean())
-        found[f"finest_gain_{steps}_steps"] = 100 * (finest["full"] - finest["loops"])
-    return found
+            for arm, loops in (("full", "loops"), ("residual", "residual_loops")):
+                gain = 100 * (ends[arm].mean - ends[loops].mean)
+                found.setdefault(f"gain_{arm}_{steps}_steps", []).append(gain)
+                gain = 100 * (ends[arm].consistency - ends[loops].consistency)
+                found.setdefault(f"consistency_gain_{arm}_{steps}_steps", []).append(gain)
+    means = {key: float(np.mean(values)) for key, values in found.items()}
+    return means | {f"{key}_spread": float(np.std(values, ddof=1)) for key, values in found.items() if "gain" in key}

@@ -200,7 +200,7 @@ class Evidence(NamedTuple):
 
 @torch.no_grad()
 def explain(network: ProtoPNet, x: Float[Tensor, "C H W"], target: int | None = None, count: int = 5) -> list[Evidence]:
-    """The prototypes that speak most for a class of an image, strongest first.
+    """The prototypes that speak most for a class of an image, strongest first; in evaluation mode, whatever the network's own is.
 
     Arguments:
         target: the class; None takes the predicted one.
@@ -209,7 +209,11 @@ def explain(network: ProtoPNet, x: Float[Tensor, "C H W"], target: int | None = 
     head = network.head
     if not isinstance(head.last, nn.Linear):
         raise ValueError("this ProtoPNet has no classes to explain; give it some with reset_classifier.")
-    maps = network.activation_maps(x[None])[0]
+    mode = network.training
+    try:
+        maps = network.eval().activation_maps(x[None])[0]
+    finally:
+        network.train(mode)
     similarities = maps.flatten(1).amax(1)
     logits = head.last(similarities)
     target = int(logits.argmax()) if target is None else target
