@@ -47,6 +47,17 @@ def test_matching_finds_the_weights_that_were_hidden():
     assert 50 < effective_size(weights) < 400 and effective_size(torch.full((8,), 1 / 8)) == pytest.approx(8)
 
 
+def test_matching_of_binary_vectors_comes_down():
+    """Classes in other shares, and most of the pool in a few of them."""
+    logits = torch.randn(2, 1500, 30)
+    logits[0, :, :10] += 1
+    logits[1, :, 20:] += 1
+    real, pool = (top_n_features(x, 5) for x in logits)
+    weights = resample_to_match(real, pool, steps=100)
+    assert float(frechet_distance(real, pool, weights)) < 0.25 * float(frechet_distance(real, pool))
+    assert effective_size(weights) > 30
+
+
 def test_one_more_is_the_gaussian_of_all():
     x = torch.randn(20, 4).double()
     found = with_one_more(gaussian(x[:19]), x[19:].expand(2, -1))

@@ -1,6 +1,8 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import ziggurat.metrics.frechet
 from tests.typecheck import value_error
 from ziggurat.metrics.frechet import (
     FrechetDistance,
@@ -107,9 +109,41 @@ def test_kid_against_a_loop_over_pairs_and_in_batches():
     assert float(metric.compute()) == pytest.approx(expected)
 
 
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.numel = max(
+            [
+                self.numel,
+                *(x.numel() for x in (made if isinstance(made, (tuple, list)) else [made]) if torch.is_tensor(x)),
+            ]
+        )
+        return made
+
+
+def test_kid_keeps_a_block_of_pairs_at_a_time(monkeypatch):
+    x, y = torch.rand(70, 3).double(), torch.rand(50, 3).double() ** 2
+    whole = float(kernel_distance(x, y))
+    monkeypatch.setattr(ziggurat.metrics.frechet, "BLOCK", 8)
+    with Largest() as seen:
+        assert float(kernel_distance(x, y)) == pytest.approx(whole)
+    assert seen.numel <= 8 * 70
+
+
 def test_mistakes_are_named():
     with value_error("two features or more"):
         gaussian(torch.rand(1, 3))
+    with value_error("one weight for each of the 4 features, got 3"):
+        gaussian(torch.rand(4, 3), torch.full((3,), 1 / 3))
+    for wrong in (torch.tensor([0.5, 0.7, -0.2, 0.0]), torch.tensor([0.5, float("nan"), 0.5, 0.0])):
+        with value_error("must not be negative"):
+            gaussian(torch.rand(4, 3), wrong)
+    with value_error("must sum to 1, these sum to 4"):
+        frechet_distance(torch.rand(9, 3), torch.rand(4, 3), torch.ones(4))
     with value_error("two features or more"):
         kernel_distance(torch.rand(1, 3), torch.rand(4, 3))
     with value_error("take both from one network"):

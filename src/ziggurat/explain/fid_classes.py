@@ -20,8 +20,6 @@ from ziggurat.explain.saliency import evaluating
 from ziggurat.metrics.frechet import Gaussian, frechet, gaussian
 from ziggurat.nn.staged import Staged
 
-MOMENTUM = 0.9
-
 
 def top_n_features(logits: Float[Tensor, "N K"], n: int, skip: int = 0) -> Float[Tensor, "N K"]:
     """Ones at the n largest logits of each image, zeros elsewhere.
@@ -58,9 +56,9 @@ def resample_to_match(
 
     Arguments:
         real, pool: `top_n_features`, logits, or features before them.
-        steps, lr: of gradient descent with momentum on log-weights that start equal. The gradient of a log-weight falls with the
-            size of the pool, by which the rate is multiplied (the paper has a rate of 10 without that). Features are first scaled
-            to a variance of 1 in all, so that one rate serves every kind.
+        steps, lr: of Adam on log-weights that start equal. (The paper has SGD at a rate of 10. The gradient of a log-weight is in
+            proportion to the weight, so that a rate which moves equal weights throws the larger ones too far; Adam's steps do not
+            depend on that, nor on the size of the pool.) Features are first scaled to a variance of 1 in all.
 
     Returns: the weights of the best step.
     """
@@ -70,7 +68,7 @@ def resample_to_match(
     size = target.covariance.diagonal().sum().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
     target, pool = gaussian(real.double() / size), pool.double() / size
     logs = torch.zeros(len(pool), dtype=torch.float64, device=pool.device, requires_grad=True)
-    optimizer = torch.optim.SGD([logs], lr=lr * len(pool), momentum=MOMENTUM)
+    optimizer = torch.optim.Adam([logs], lr=lr)
     best, least = logs.detach().softmax(0), torch.inf
     for _ in range(steps):
         weights = logs.softmax(0)

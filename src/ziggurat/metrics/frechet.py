@@ -21,6 +21,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+BLOCK = 1_024  # rows of a kernel matrix that are held at a time
+ROUNDING = 1e-4  # how far a sum of weights may be from 1, float32 being allowed
+
 
 class Gaussian(NamedTuple):
     """Mean and unbiased covariance of a set of features, and how many there are."""
@@ -45,6 +48,12 @@ def gaussian(features: Float[Tensor, "N D"], weights: Float[Tensor, " N"] | None
         if weights is None
         else weights.double()
     )
+    if w.shape != (count,):
+        raise ValueError(f"give one weight for each of the {count} features, got {w.numel()}.")
+    if not bool((w >= 0).all()):
+        raise ValueError("weights must not be negative, and each must be a number; a softmax gives such weights.")
+    if abs((total := float(w.detach().sum())) - 1) > ROUNDING:
+        raise ValueError(f"weights must sum to 1, these sum to {total:.4g}; divide them by that.")
     mean = w @ features
     centred = features - mean
     return Gaussian(mean, (w[:, None] * centred).T @ centred * (count / (count - 1)), count)
@@ -83,19 +92,22 @@ def frechet_distance(
 
 
 def kernel_distance(real: Float[Tensor, "N D"], generated: Float[Tensor, "M D"]) -> Float[Tensor, ""]:
-    """KID of two sets of features: 0 on average for two sets of one kind, whatever their sizes."""
+    """KID of two sets of features: 0 on average for two sets of one kind, whatever their sizes.
+
+    Holds a block of the pairs at a time, unless a gradient is asked for.
+    """
     if min(len(real), len(generated)) < 2:
         raise ValueError("the unbiased estimate needs two features or more on both sides.")
     a, b = real.double(), generated.double()
 
-    def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.T / x.shape[1] + 1) ** 3
+    def between(x: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([((part @ y.T / x.shape[1] + 1) ** 3).sum() for part in x.split(BLOCK)]).sum()
 
     def within(x: Tensor) -> Tensor:
-        own = kernel(x, x)
-        return (own.sum() - own.diagonal().sum()) / (len(x) * (len(x) - 1))
+        own = ((x.square().mean(1) + 1) ** 3).sum()
+        return (between(x, x) - own) / (len(x) * (len(x) - 1))
 
-    return within(a) + within(b) - 2 * kernel(a, b).mean()
+    return within(a) + within(b) - 2 * between(a, b) / (len(a) * len(b))
 
 
 class _OfFeatures(Metric):

@@ -69,8 +69,9 @@ notes = Notes(
     hard="Small objects on bright photographs: triplets from scratch collapse, where the paper starts from ImageNet's weights.",
     why=(
         "scale",
-        "A network that only ever saw one object in a scene points at it well when there is one (support). Of two objects each fills a "
-        "part of the 64 channels, and of six classes that share most of their parts the wrong one often has the largest.",
+        "A network that only ever saw one object in a scene points at it in 77 % of the maps where there is one, and within a cell of it "
+        "in 98 %; where there are two it points at the shared one in 46 % and at the other in 23 % (support). The paper's has seen "
+        "ImageNet first.",
     ),
 )
 
@@ -264,25 +265,43 @@ def measure(run: Run) -> Finding:
 
 
 def support(run: Run) -> dict[str, float]:
-    """Pointing on pairs of scenes with one object each, the same class in both, seed 100; and into their boxes made a cell wider."""
+    """Where the maps of the trained network have their largest part, mean and spread over seeds 100 to 102.
+
+    With two objects in each scene: in the box of the shared one, in that of the other. With one object in each, of the same class in both:
+    in its box, and in its box made a cell wider; so, too, for the untrained network.
+    """
     photographs = tuple(photo // DIMMED for photo in run.data("photographs"))
     glyphs, others = (kinds(run.data("fashion_mnist", split)) for split in ("train", "test"))
-    train = one_object(glyphs, photographs[100:], size=(SIZE, SIZE), edges=SIDE, count=TRAIN, seed=derive(100, "train"))
-    torch.manual_seed(100)
-    untrained = FaceNet(Encoder(), DIM, SAMPLES).eval()
-    torch.manual_seed(100)
-    learner = FaceNet(Encoder(), DIM, SAMPLES, lr=RATES[0])
-    fit(learner, feed(train, learner.feed, len(KINDS) * SAMPLES, 100), steps=STEPS, seed=100)
-    alone = scenes(others, photographs[:100], 2 * PAIRS, SIZE, (1, 1), SIDE, visible=0.9, seed=derive(100, "alone"))
-    labels, boxes = (torch.cat([target[name] for target in alone.targets]) for name in ("labels", "boxes"))
-    order = labels.argsort(stable=True)
-    same = labels[order[:-1:2]] == labels[order[1::2]]
-    one, two = order[:-1:2][same], order[1::2][same]
-    shared, images = torch.stack([boxes[one], boxes[two]]), torch.stack(list(alone.inputs(range(len(labels)))))
-    data = Pairs(images[one], images[two], shared, torch.zeros_like(shared), labels[one])
-    cell = SIZE / 8 * torch.tensor([-1, -1, 1, 1])
+    cell, rows = SIZE / 8 * torch.tensor([-1, -1, 1, 1]), []
+    for seed in run.progress(range(100, 103), "seeds"):
+        drawn = derive(seed, "train")
+        train = one_object(glyphs, photographs[100:], size=(SIZE, SIZE), edges=SIDE, count=TRAIN, seed=drawn)
+        torch.manual_seed(seed)
+        untrained = FaceNet(Encoder(), DIM, SAMPLES).eval()
+        torch.manual_seed(seed)
+        learner = FaceNet(Encoder(), DIM, SAMPLES, lr=RATES[0])
+        fit(learner, feed(train, learner.feed, len(KINDS) * SAMPLES, seed), steps=STEPS, seed=seed)
+        learner.eval()
+        alone = scenes(
+            others, photographs[:100], 2 * PAIRS, SIZE, (1, 1), SIDE, visible=0.9, seed=derive(seed, "alone")
+        )
+        labels, boxes = (torch.cat([target[name] for target in alone.targets]) for name in ("labels", "boxes"))
+        order = labels.argsort(stable=True)
+        same = labels[order[:-1:2]] == labels[order[1::2]]
+        one, two = order[:-1:2][same], order[1::2][same]
+        box, images = torch.stack([boxes[one], boxes[two]]), torch.stack(list(alone.inputs(range(len(labels)))))
+        single = Pairs(images[one], images[two], box, torch.zeros_like(box), labels[one])
+        double = pairs(others, photographs[:100], derive(seed, "pairs"))
+        shared, other = (
+            looked_at(learner, double._replace(shared=b))["pointing"] for b in (double.shared, double.other)
+        )
+        row = {"shared_of_two": shared, "other_of_two": other}
+        for name, network in (("trained", learner), ("untrained", untrained)):
+            row[f"{name}_alone"] = looked_at(network, single)["pointing"]
+            row[f"{name}_alone_wider"] = looked_at(network, single._replace(shared=box + cell))["pointing"]
+        rows.append(row)
     found = dict[str, float]()
-    for name, network in (("trained", learner.eval()), ("untrained", untrained)):
-        found[f"{name}_pointing_alone"] = looked_at(network, data)["pointing"]
-        found[f"{name}_pointing_alone_wider"] = looked_at(network, data._replace(shared=shared + cell))["pointing"]
+    for name in rows[0]:
+        each = np.array([row[name] for row in rows])
+        found |= {name: each.mean(), f"{name}_spread": each.std(ddof=1)}
     return found
