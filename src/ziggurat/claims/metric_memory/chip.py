@@ -62,8 +62,8 @@ notes = Notes(
     "what the leaves teach, and only the general level is new.",
     why=(
         "criterion",
-        "Where the group of an unseen leaf has one seen leaf, the middle level has the same pairs as the leaves, so that four points could "
-        "only come from the general level. With more seen leaves in a group it gains more, but less than a point (support).",
+        "No middle category of CIFAR-10 has more than one seen leaf (support), so that the middle level has the same pairs as the leaves: "
+        "four points could only come from the general level, and on that unseen leaves are told no better with it (93.2 % against 93.5).",
     ),
 )
 
@@ -183,23 +183,8 @@ def measure(run: Run) -> Finding:
 
 
 def support(run: Run) -> dict[str, float]:
-    """Tiny-ImageNet as frozen features, seed 100: unseen leaves at the middle level, CHIP − flat, by the number of seen leaves a group."""
-    network, whole = pretrained_efficientnet_lite0(), tiny_imagenet(run, 100)
-
-    def table(images: Images | Table) -> Table:
-        x = frozen(network, lambda x: features(network, x, PIXELS), images, f"efficientnet_lite0 at {PIXELS} pixels")
-        return Table(normalize(x, dim=1) * x.shape[1] ** 0.5, images.labels, images.classes, "tiny_imagenet_60")
-
-    train, valid, seen, unseen = (table(part) for part in whole[:4])
-    leaves, found = train.labels.unique(), dict[str, float]()
-    for count in run.progress((1, 2, 4), "seen leaves"):
-        group = whole.levels[leaves, 1]
-        kept = torch.cat([leaves[group == g][:count] for g in range(12)])
-        some = [part.subset(torch.isin(part.labels, kept)) for part in (train, valid, seen)]
-        task = Task(*some, unseen, whole.levels)
-        ends = {
-            arm: best_on_validation([trained(arm, rate, task, "tiny_imagenet_60", 100) for rate in RATES])
-            for arm in ("chip", "flat")
-        }
-        found[f"gain_with_{count}_seen_leaves"] = 100 * (ends["chip"][1] - ends["flat"][1])
-    return found
+    """CIFAR-10: the most seen leaves that any middle category has, and the most that any general one has."""
+    task = cifar(run, 100)
+    seen = task.levels[task.train.labels.unique()]
+    middle, general = (int(torch.bincount(seen[:, level]).max()) for level in (1, 0))
+    return {"most_seen_leaves_in_a_middle_category": middle, "most_seen_leaves_in_a_general_one": general}
