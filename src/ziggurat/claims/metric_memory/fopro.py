@@ -54,9 +54,11 @@ notes = Notes(
     easy="The two rules and the moving prototypes are a few lines each.",
     hard="The relation must be trained before it rules: stage 3 begins with what it accepts, and where that is little the network forgets.",
     why=(
-        "scale",
-        "The relation and the prototypes are learnt from what the network is already sure of: their keep score gets better with the web "
-        "(support, and 0.78 with all of it), but not so good that FoPro overtakes cross-entropy. The paper's web is 100 times larger.",
+        "recipe",
+        "What costs is the learnt relation. With the rule by hand in its place the same method ends 1.5 points higher and a point above "
+        "cross-entropy, and its keep score has an area of 0.81 instead of 0.78 (support). The relation learns from what that rule is sure "
+        "of, and sees the projection alone. There is more to gain by cleaning: on the web's right labels alone cross-entropy is 4 points "
+        "better (support).",
     ),
 )
 
@@ -210,14 +212,20 @@ def measure(run: Run) -> Finding:
 
 
 def support(run: Run) -> dict[str, float]:
-    """16 shots, seed 100, with a quarter and half of the web: FoPro − cross-entropy, and the area under the curve of the keep score."""
-    w, seed, found = world(run), 100, dict[str, float]()
-    shots = some_shots(w.pool, SHOTS[-1], seed)
-    for parts in run.progress((4, 2), "parts of the web"):
-        rows = torch.cat([torch.arange(WEB // parts), torch.arange(WEB, WEB + OUTSIDE // parts)])
-        part = w._replace(web=w.web.subset(rows), truth=w.truth[rows])
-        base = best_on_validation([cross_entropy(part, shots, *option, seed) for option in product(RATES, CE_STEPS)])[1]
-        ended = best_on_validation([fopro(part, SHOTS[-1], rate, seed, ("fopro",))["fopro"] for rate in RATES])
-        found[f"gain_of_{len(rows)}"] = 100 * (ended.test - base)
-        found[f"auc_of_{len(rows)}"] = ended.auc
-    return found
+    """16 shots, mean and spread over seeds 100 to 102, in points but for the areas under the curves of the keep scores: the rule by hand
+    against the relation and against cross-entropy; and cross-entropy on the web's right labels alone, less that on all."""
+    w, rows = world(run), []
+    cleaned = w._replace(web=w.web.subset(w.web.labels == w.truth))
+    for seed in run.progress(range(100, 103), "seeds"):
+        shots = some_shots(w.pool, SHOTS[-1], seed)
+        base, ideal = (
+            best_on_validation([cross_entropy(web, shots, *option, seed) for option in product(RATES, CE_STEPS)])[1]
+            for web in (w, cleaned)
+        )
+        found = [fopro(w, SHOTS[-1], rate, seed, ("fopro", "rule")) for rate in RATES]
+        ours, rule = (best_on_validation([ends[arm] for ends in found]) for arm in ("fopro", "rule"))
+        points = {"rule_less_relation": rule.test - ours.test, "rule_less_cross_entropy": rule.test - base}
+        points["right_labels_less_all"] = ideal - base
+        rows.append({name: 100 * value for name, value in points.items()} | {"auc": ours.auc, "rule_auc": rule.auc})
+    each = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return {f"{name}{end}": of for name, x in each.items() for end, of in (("", x.mean()), ("_spread", x.std(ddof=1)))}
