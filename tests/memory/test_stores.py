@@ -237,7 +237,7 @@ def test_a_write_counts_where_writing_together_fails(tmp_path, monkeypatch):
 
 
 def test_who_waits_for_a_turn_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("ziggurat.memory.lance.PATIENCE", 0.1, raising=False)
+    monkeypatch.setattr("ziggurat.memory.folder.PATIENCE", 0.1)
     store, other = LanceStore(tmp_path / "s", 4), LanceStore(tmp_path / "s")
     held = threading.Event()
 

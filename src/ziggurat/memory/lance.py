@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import random
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -17,10 +15,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from ziggurat.memory.arrow import decoded, frame, rows_as_stored, with_vectors
 from ziggurat.memory.fields import Fields
+from ziggurat.memory.folder import LOCK, held, mistake
 from ziggurat.memory.stores import (
     Id,
     Rows,
@@ -39,8 +38,7 @@ from ziggurat.memory.stores import (
 from ziggurat.memory.where import mask, parse
 
 Result = TypeVar("Result")
-TABLE, LOCK, TRIES, WRITES = "memory", "writing.lock", 8, 64
-PATIENCE = 2.0  # seconds; who waits longer for other writers says so
+TABLE, TRIES, WRITES = "memory", 8, 64
 MANY = 10_000  # rows that a condition names; every file holds it
 EVERYTHING = (1 << 31) - 1  # a query without a limit returns ten rows
 
@@ -70,39 +68,13 @@ class LanceStore(Store):
         self.seen = -1
         self._writers = FileLock(self.path / LOCK)
 
-    def _mistake(self, error: Exception) -> Exception:
-        """One sentence instead of the database's own errors."""
-        text = " ".join(str(error).split())[:200]
-        if "No space left" in text or getattr(error, "errno", None) == errno.ENOSPC:
-            return OSError(
-                errno.ENOSPC, f"the disk is full while writing {self.path}; free some space, nothing was half-written"
-            )
-        if "Read-only" in text or "Permission denied" in text:
-            return ValueError(f"the store {self.path} cannot be written to ({text}); check who owns the folder.")
-        return ValueError(f"the store {self.path} cannot be read or written ({text}); it may be damaged.")
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Holds the lock of all writers, in all processes."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                self._writers.acquire(timeout=PATIENCE, poll_interval=0.01)
-            except Timeout:
-                says = f"waiting for another writer of {self.path}: the process that holds {self._writers.lock_file}."
-                warnings.warn(says, UserWarning, stacklevel=2)
-                self._writers.acquire(poll_interval=0.01)
-        except (OSError, NotImplementedError) as error:
-            raise self._mistake(error) from None
-        try:
-            yield
-        finally:
-            self._writers.release()
-
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Writers take turns, in all processes: of two that insert the same new id at once, LanceDB lets both succeed."""
-        with self._locked(), self.lock:  # in this order: who waits for other processes holds up no reader of this one
+        with (
+            held(self._writers),
+            self.lock,
+        ):  # in this order: who waits for other processes holds up no reader of this one
             if self.version % WRITES == 0:
                 self._tidy()
             yield
@@ -121,7 +93,7 @@ class LanceStore(Store):
         self.refresh()
         if self._table is None:
             return
-        with self._locked(), self.lock:
+        with held(self._writers), self.lock:
             self.refresh()
             table = self._table
             self._retry(lambda: table.optimize(cleanup_older_than=older))
@@ -137,7 +109,7 @@ class LanceStore(Store):
             try:
                 self._table = self._connect().open_table(TABLE)
             except Exception as error:
-                raise self._mistake(error) from None
+                raise mistake(self.path, error) from None
             self.dimension = self._table.schema.field("vector").type.list_size
 
     def _create(self, dimension: int) -> None:
@@ -153,7 +125,7 @@ class LanceStore(Store):
             self.path.mkdir(parents=True, exist_ok=True)
             self._table = self._connect().create_table(TABLE, schema=schema, exist_ok=True)
         except Exception as error:
-            raise self._mistake(error) from None
+            raise mistake(self.path, error) from None
         self.dimension = self._table.schema.field("vector").type.list_size
 
     def _retry(self, action: Callable[[], Result]) -> Result:
@@ -164,7 +136,7 @@ class LanceStore(Store):
             except Exception as error:
                 conflict = "conflict" in str(error).lower()
                 if not conflict or attempt == TRIES - 1:
-                    raise self._mistake(error) from None
+                    raise mistake(self.path, error) from None
                 time.sleep(random.uniform(0.01, 0.05) * 2**attempt)
                 self._table.checkout_latest()
         raise AssertionError("unreachable")
@@ -178,7 +150,7 @@ class LanceStore(Store):
             read = int(self._table.version)
             if "not found" in str(error).lower() and self.version != read:
                 raise gone(self.name) from None
-            raise self._mistake(error) from None
+            raise mistake(self.path, error) from None
 
     def _again(self, read: Callable[[], Result]) -> Result:
         """Reads, and reads a newer version where that one was forgotten meanwhile."""

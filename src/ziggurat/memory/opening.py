@@ -8,7 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ziggurat.memory.lance import LOCK, LanceStore
+from ziggurat.memory.folder import LOCK
+from ziggurat.memory.lance import LanceStore
 from ziggurat.memory.stores import Store
 
 MADE = 1  # the version of a store whose table was made and holds nothing yet

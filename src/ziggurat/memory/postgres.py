@@ -12,9 +12,9 @@ import pandas as pd
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import Connection, errors, sql
-from psycopg.types.json import set_json_dumps
 
 from ziggurat.memory.address import STORES, Address
+from ziggurat.memory.connecting import connect, knows_vectors, mistake, roll_back
 from ziggurat.memory.jsonb import decimals, framed
 from ziggurat.memory.sql import to_sql
 from ziggurat.memory.stores import (
@@ -83,16 +83,8 @@ class PostgresStore(Store):
         """The connection that reads, or the one that writes."""
         connection = self._connections.get(purpose)
         if connection is None or connection.closed:
-            try:
-                connection = psycopg.connect(**self._address.info, autocommit=True, prepare_threshold=None)
-                row = connection.execute("SELECT current_schema(), getdatabaseencoding()").fetchone()
-            except psycopg.Error as error:
-                raise ConnectionError(f"the store {self.name} cannot be reached ({_line(error)}).") from None
-            if row is None or row[0] is None or row[1] != "UTF8":
-                connection.close()
-                raise ValueError(f"the database of {self.name} needs the encoding UTF8 and a schema to work in.")
-            set_json_dumps(str, connection)  # what is sent is JSON already
-            self._table, self._stores = sql.Identifier(row[0], self._address.table), sql.Identifier(row[0], STORES)
+            connection, schema = connect(self._address)
+            self._table, self._stores = sql.Identifier(schema, self._address.table), sql.Identifier(schema, STORES)
             self._connections[purpose] = connection
         return connection
 
@@ -113,39 +105,14 @@ class PostgresStore(Store):
                     self.dimension = dimension
                     lost = connection.closed
                     if not lost:
-                        self._roll_back(connection)
+                        roll_back(connection)
                     if not isinstance(error, psycopg.Error):
                         raise
                     conflict = isinstance(error, errors.SerializationFailure | errors.DeadlockDetected)
                     harmless = conflict or (lost and attempt == 0 and (begin == READ or not begun))
                     if not harmless or attempt == TRIES - 1:
-                        raise self._mistake(error, lost, begin == WRITE) from None
+                        raise mistake(self.name, error, lost, begin == WRITE) from None
         raise AssertionError("unreachable")
-
-    def _roll_back(self, connection: Connection) -> None:
-        try:
-            connection.execute("ROLLBACK")
-        except psycopg.Error:  # the server rolls back when its client is gone
-            connection.close()
-
-    def _mistake(self, error: psycopg.Error, lost: bool, writing: bool) -> Exception:
-        """One sentence instead of the database's own errors."""
-        text = _line(error)
-        if isinstance(error, errors.DiskFull):
-            return OSError(
-                f"the disk of the server of {self.name} is full; free some space there, nothing was half-written."
-            )
-        if lost:
-            state = "it was not acknowledged, and is stored whole or not at all" if writing else "call again"
-            return ConnectionError(f"the connection to {self.name} was lost in the middle of a call ({text}): {state}.")
-        if isinstance(error, errors.ReadOnlySqlTransaction):
-            return ValueError(f"{self.name} is a replica that cannot be written to; write to its primary server.")
-        if isinstance(error, psycopg.DataError):
-            return ValueError(
-                f"PostgreSQL cannot keep or compare some of this ({text}); ids, metadata and filters take text without the "
-                "character NUL and numbers that are finite."
-            )
-        return ValueError(f"the store {self.name} cannot be read or written ({text}).")
 
     def _whole(self, connection: Connection) -> bool:
         """Looks for the store's tables and learns its dimension; whether both are there."""
@@ -409,13 +376,3 @@ class PostgresStore(Store):
                 found.add(KINDS[kind])
         kinds["id"] = {KINDS[row[0]] for row in self._rows(connection, "SELECT DISTINCT jsonb_typeof(id) FROM {}")}
         return kinds
-
-
-def knows_vectors(connection: Connection) -> bool:
-    """Whether vectors come as such, and not as text."""
-    return connection.adapters.types.get("vector") is not None
-
-
-def _line(error: psycopg.Error) -> str:
-    """What the database says, on one line."""
-    return " ".join((error.diag.message_primary or str(error)).split())[:200] or type(error).__name__

@@ -61,9 +61,7 @@ class Service:
         self.artifact = artifact if artifact is not None and artifact.shape.kind == "image" else None
         self._network = threading.Lock()  # one picture at a time
         self._changing = threading.Lock()  # one change at a time
-        self._lock = (
-            memory.store.lock
-        )  # the store is read beside `Memory` too; not to be held while something is written
+        self._lock = memory.store.lock  # for what reads more than once; not to be held while something is written
         self._overview = Overview(memory.store, limits.values)
         self.pool, self.no_maps = None, "this server was started without a checkpoint of pictures (--with)."
         if self.artifact is None:
